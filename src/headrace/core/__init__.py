@@ -1,0 +1,1 @@
+"""Shared vocabulary: requests, sampling parameters, outputs and the error tree. Standard library only."""

@@ -1,0 +1,116 @@
+"""What the engine receives and what it sends back: token ids, never text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from headrace.core.sampling import TokenSampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One prompt and how to continue it, `n` times.
+
+    `request_id` is unique within an engine. `priority`: lower runs first (priority scheduling only).
+    `arrival_time`: `time.monotonic()` seconds, comparable between processes of one machine.
+    `cache_salt` separates prefix-cache entries of callers that must not share them.
+    """
+
+    request_id: str
+    prompt_ids: list[int]
+    sampling: TokenSampling
+    n: int = 1
+    priority: int = 0
+    arrival_time: float = 0.0
+    cache_salt: str | None = None
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-probabilities at one position, of the raw distribution (before penalties and temperature).
+
+    `rank` is the 1-based rank of `token_id` in the whole vocabulary. `top_ids` and `top_logprobs` are the best
+    tokens, best first, as many as were asked for; the chosen token need not be among them.
+    """
+
+    token_id: int
+    logprob: float
+    rank: int
+    top_ids: list[int]
+    top_logprobs: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceOutput:
+    """What one step added to choice `choice` of a request.
+
+    `logprobs` has one entry per id of `token_ids` where they were asked for, else it is empty.
+    `prompt_logprobs` are the entries of the next prompt positions in order; position 0 has none and is skipped.
+    `stop_reason` is the stop token's id if one of the request's own stop tokens ended the sequence.
+    `cached_tokens` (prompt tokens found in the prefix cache) and `scheduled_time` (monotonic seconds at which the
+    sequence first ran) come once, with its first output. `error` says what failed where `finish_reason` is ERROR.
+    """
+
+    request_id: str
+    choice: int
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    stop_reason: int | None = None
+    cached_tokens: int | None = None
+    scheduled_time: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStats:
+    """State of the engine after a step, and what the step did. Durations in seconds, counts in tokens."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_usage: float = 0.0
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    preemptions: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """Everything one step of the engine has to tell: new tokens, endings, and its statistics."""
+
+    sequences: list[SequenceOutput]
+    stats: StepStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What an engine says of itself once its model is loaded."""
+
+    architecture: str
+    vocab_size: int
+    max_model_len: int
+    dtype: str
+    device: str
+    kernels: str
+    block_size: int
+    num_blocks: int
+    load_seconds: float
+
+    @property
+    def kv_capacity(self) -> int:
+        """Tokens whose keys and values fit in the KV cache."""
+        return self.block_size * self.num_blocks
