@@ -1,90 +1,128 @@
 """Every knob of `headrace serve`, in frozen sections. Flags, YAML keys, variables and `--help` are made from these.
 
-A field's name is its flag (`max_num_seqs` is `--max-num-seqs`) and its YAML key; the string below it is its help.
+A field's name is its flag (`max_num_seqs` is `--max-num-seqs`), its YAML key and its variable
+(`HEADRACE_MAX_NUM_SEQS`); the string below it is its help; what it may hold stands in `Annotated`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from headrace.config.engine import EngineConfig
+from headrace.config.rules import (
+    NOT_EMPTY,
+    STARTS_WITH_SLASH,
+    Commas,
+    Size,
+    Variable,
+    above,
+    at_least,
+    between,
+    check_fields,
+)
+from headrace.core.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """Which model, and how it is presented."""
 
-    model: str = "smollm2"
+    model: Annotated[str, NOT_EMPTY] = "smollm2"
     """A known name (`headrace models`), a folder, a .gguf file, or a Hub id."""
-    served_model_name: tuple[str, ...] = ()
+    served_model_name: Annotated[tuple[str, ...], NOT_EMPTY] = ()
     """Names the model answers to; the first is the one in responses. Default: the model argument."""
-    tokenizer: str | None = None
+    tokenizer: Annotated[str | None, NOT_EMPTY] = None
     """Take the tokenizer from this folder, file or Hub id instead of the model's own."""
-    revision: str | None = None
+    revision: Annotated[str | None, NOT_EMPTY] = None
     """Branch, tag or commit on the Hub."""
-    chat_template: str | None = None
+    chat_template: Annotated[str | None, NOT_EMPTY] = None
     """A Jinja file, or the template itself."""
-    generation_config: str = "auto"
+    generation_config: Annotated[str, NOT_EMPTY] = "auto"
     """Default sampling values: 'auto' takes the model's generation_config.json, 'vllm' takes none, else a folder."""
     override_generation_config: dict[str, Any] = field(default_factory=dict)
     """JSON object laid over the generation config."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
     """What one request, and all of them together, may ask for."""
 
-    max_num_queued_reqs: int | None = None
+    max_num_queued_reqs: Annotated[int | None, at_least(0)] = None
     """Sequences that may wait (n choices count as n); 503 beyond."""
-    max_num_queued_tokens: int | None = None
+    max_num_queued_tokens: Annotated[int | None, Size(), at_least(0)] = None
     """Prompt tokens that may wait; 503 beyond."""
-    max_logprobs: int = 20
+    max_logprobs: Annotated[int, at_least(0, or_minus_one="no limit")] = 20
     """Most alternatives per token; -1: no limit."""
-    max_n_sequences: int = 16384
-    """Most choices of one request. Variable: VLLM_MAX_N_SEQUENCES."""
-    max_completion_prompts: int = 1024
-    """Most prompts in one completion request. Variable: VLLM_MAX_COMPLETION_PROMPTS."""
-    max_stop_strings: int = 16
-    """Most stop strings of one request. Variable: VLLM_MAX_STOP_STRINGS."""
-    max_num_bad_words: int = 128
-    """Most bad words of one request. Variable: VLLM_MAX_NUM_BAD_WORDS."""
-    chat_template_render_timeout: float = 30.0
-    """Seconds a chat template may take. Variable: VLLM_CHAT_TEMPLATE_RENDER_TIMEOUT."""
+    max_n_sequences: Annotated[int, at_least(1), Variable("VLLM_MAX_N_SEQUENCES")] = 16384
+    """Most choices of one request."""
+    max_completion_prompts: Annotated[int, at_least(1), Variable("VLLM_MAX_COMPLETION_PROMPTS")] = 1024
+    """Most prompts in one completion request."""
+    max_stop_strings: Annotated[int, at_least(0), Variable("VLLM_MAX_STOP_STRINGS")] = 16
+    """Most stop strings of one request."""
+    max_num_bad_words: Annotated[int, at_least(0), Variable("VLLM_MAX_NUM_BAD_WORDS")] = 128
+    """Most bad words of one request."""
+    chat_template_render_timeout: Annotated[float, above(0), Variable("VLLM_CHAT_TEMPLATE_RENDER_TIMEOUT")] = 30.0
+    """Seconds a chat template may take."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConfig:
     """The socket and what stands in front of the routes."""
 
-    host: str = "127.0.0.1"
-    port: int = 8000
+    host: Annotated[str, NOT_EMPTY] = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 is every IPv4 interface."""
+    port: Annotated[int, between(0, 65535)] = 8000
+    """TCP port; 0 takes a free one."""
     uds: Path | None = None
     """A Unix domain socket instead of host and port."""
-    api_key: tuple[str, ...] = ()
-    """Any of these opens the guarded routes. Variable: VLLM_API_KEY (one key)."""
-    root_path: str = ""
+    api_key: Annotated[tuple[str, ...], NOT_EMPTY, Variable("VLLM_API_KEY")] = field(default=(), repr=False)
+    """Any of these opens the guarded routes."""
+    root_path: Annotated[str, STARTS_WITH_SLASH] = ""
     """Prefix under which a proxy shows this server."""
     allowed_origins: tuple[str, ...] = ()
-    """CORS; a JSON list or several values."""
+    """CORS origins that may call; a JSON list or several values."""
     allowed_methods: tuple[str, ...] = ("*",)
+    """CORS methods."""
     allowed_headers: tuple[str, ...] = ("*",)
+    """CORS request headers."""
     allow_credentials: bool = False
+    """CORS: let browsers send cookies and keys."""
     ssl_keyfile: Path | None = None
+    """Private key (PEM); HTTPS when given with the certificate."""
     ssl_certfile: Path | None = None
+    """Certificate (PEM)."""
     ssl_ca_certs: Path | None = None
+    """Authorities that client certificates are checked against."""
     ssl_cert_reqs: Literal[0, 1, 2] = 0
     """Client certificates: 0 none, 1 optional, 2 required."""
-    ssl_ciphers: str | None = None
+    ssl_ciphers: Annotated[str | None, NOT_EMPTY] = None
+    """OpenSSL cipher list."""
     enable_request_id_headers: bool = False
     """Answer with an X-Request-Id header."""
     disable_fastapi_docs: bool = False
     """Hide /docs, /redoc and /openapi.json."""
-    timeout_keep_alive: int = 5
-    """Seconds an idle connection is kept. Variable: VLLM_HTTP_TIMEOUT_KEEP_ALIVE."""
-    shutdown_timeout: float = 30.0
+    timeout_keep_alive: Annotated[int, at_least(0), Variable("VLLM_HTTP_TIMEOUT_KEEP_ALIVE")] = 5
+    """Seconds an idle connection is kept."""
+    shutdown_timeout: Annotated[float, at_least(0)] = 30.0
     """Seconds running requests get to finish after SIGTERM or Ctrl-C."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
+            given, missing = ("keyfile", "certfile") if self.ssl_certfile is None else ("certfile", "keyfile")
+            raise ConfigError(f"--ssl-{given} needs --ssl-{missing} as well.")
+        if self.ssl_ca_certs is not None and self.ssl_certfile is None:
+            raise ConfigError("--ssl-ca-certs needs --ssl-keyfile and --ssl-certfile as well.")
+        if self.ssl_cert_reqs and self.ssl_ca_certs is None:
+            raise ConfigError("--ssl-cert-reqs needs --ssl-ca-certs: the authorities to check clients against.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +131,8 @@ class ApiConfig:
 
     strict_requests: bool = False
     """Refuse request fields that nobody knows, instead of logging them once."""
-    response_role: str = "assistant"
+    response_role: Annotated[str, NOT_EMPTY] = "assistant"
+    """Role of the messages in chat responses."""
     default_chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """JSON object of template variables; a request's own win."""
     enable_tokenizer_info_endpoint: bool = False
@@ -105,25 +144,35 @@ class ApiConfig:
     enable_server_load_tracking: bool = False
     """Count running requests at /load."""
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingConfig:
     """What is written to standard error."""
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
-    """Variable: VLLM_LOGGING_LEVEL."""
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], Variable("VLLM_LOGGING_LEVEL")
+    ] = "INFO"
+    """Least severity of Headrace's own messages."""
     uvicorn_log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "info"
+    """Least severity of the HTTP server's messages."""
     disable_uvicorn_access_log: bool = False
-    disable_access_log_for_endpoints: tuple[str, ...] = ()
+    """No line per HTTP request."""
+    disable_access_log_for_endpoints: Annotated[tuple[str, ...], Commas()] = ()
     """Paths left out of the access log; commas or several values."""
     enable_log_requests: bool = False
     """Log each request's parameters."""
-    max_log_len: int | None = None
+    max_log_len: Annotated[int | None, at_least(0)] = None
     """Most prompt characters or ids in a logged request."""
     disable_log_stats: bool = False
     """No periodic throughput line and no engine metrics."""
-    log_stats_interval: float = 10.0
-    """Seconds between throughput lines. Variable: VLLM_LOG_STATS_INTERVAL."""
+    log_stats_interval: Annotated[float, above(0), Variable("VLLM_LOG_STATS_INTERVAL")] = 10.0
+    """Seconds between throughput lines."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,3 +187,6 @@ class ServeConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: int = 0
     """Seed from which unseeded requests draw theirs."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -1,21 +1,21 @@
 """The error tree. Two branches decide who has to act: the caller (4xx) or us (5xx).
 
-    HeadraceError                  500
-    ├── CallerError                400   the caller can fix it
-    │   ├── BadRequest             400   a value makes no sense
-    │   │   ├── ContextOverflow    400   prompt or output does not fit the context window
-    │   │   └── Unsupported        400   a known parameter this server does not implement
-    │   ├── NotPermitted           403   a feature that this server has switched off
-    │   └── NotFound               404   no such model, file or route
-    ├── Unavailable                503   trying again later can help
-    │   ├── Overloaded             503   the queue is full
-    │   ├── NotReady               503   the model is still being loaded
-    │   └── EngineDead             503   the engine process is gone
-    ├── EngineError                500   the engine failed on this request
-    └── StartupError               -     the server cannot start; the text is for the terminal
-        ├── ConfigError                  a flag, YAML key or environment variable is wrong
-        ├── ModelNotFound                no such model, or it cannot be fetched from here
-        └── BadCheckpoint                the model's files are damaged or not understood
+HeadraceError                  500
+├── CallerError                400   the caller can fix it
+│   ├── BadRequest             400   a value makes no sense
+│   │   ├── ContextOverflow    400   prompt or output does not fit the context window
+│   │   └── Unsupported        400   a known parameter this server does not implement
+│   ├── NotPermitted           403   a feature that this server has switched off
+│   └── NotFound               404   no such model, file or route
+├── Unavailable                503   trying again later can help
+│   ├── Overloaded             503   the queue is full
+│   ├── NotReady               503   the model is still being loaded
+│   └── EngineDead             503   the engine process is gone
+├── EngineError                500   the engine failed on this request
+└── StartupError               -     the server cannot start; the text is for the terminal
+    ├── ConfigError                  a flag, YAML key or environment variable is wrong
+    ├── ModelNotFound                no such model, or it cannot be fetched from here
+    └── BadCheckpoint                the model's files are damaged or not understood
 """
 
 from __future__ import annotations

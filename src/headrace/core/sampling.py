@@ -134,7 +134,9 @@ class TokenSampling:
     @property
     def reads_output(self) -> bool:
         """Whether a rule looks at the tokens generated so far."""
-        return self.reads_prompt or self.presence_penalty != 0 or self.frequency_penalty != 0 or bool(self.bad_words_ids)
+        return (
+            self.reads_prompt or self.presence_penalty != 0 or self.frequency_penalty != 0 or bool(self.bad_words_ids)
+        )
 
     @property
     def reads_prompt(self) -> bool:

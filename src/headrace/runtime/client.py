@@ -13,6 +13,9 @@ from headrace.core.request import EngineInfo, Request, SequenceOutput, StepStats
 StatsListener = Callable[[StepStats], None]
 """Called on the event loop after every step."""
 
+ProgressListener = Callable[[int, int], None]
+"""Called on the event loop while weights are read, with the bytes done and the bytes in all."""
+
 
 class EngineState(StrEnum):
     LOADING = "loading"

@@ -1,0 +1,74 @@
+"""Runs a plan: tensors inside, token ids out, no sequence touched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from headrace.core.request import TokenLogprobs
+from headrace.engine.batch import Batch, build_batch
+from headrace.engine.kv_cache import KvCache
+from headrace.engine.sampler import Sampler
+from headrace.models.decoder import DecoderModel
+from headrace.schedule.plan import PlanRow, RowResult, StepPlan, StepResult
+
+PROMPT_LOGITS = 1 << 24
+"""Most logits held at once for prompt logprobs (64 MB of float32)."""
+
+
+class Runner:
+    """The model with its KV memory and its sampler."""
+
+    def __init__(
+        self, model: DecoderModel, kv_cache: KvCache, sampler: Sampler, *, block_size: int, device: torch.device
+    ) -> None:
+        self._model = model
+        self._kv_cache = kv_cache
+        self._sampler = sampler
+        self._block_size = block_size
+        self._device = device
+
+    @torch.inference_mode()
+    def run(self, plan: StepPlan) -> StepResult:
+        self._kv_cache.copy_blocks(plan.block_copies)
+        batch = build_batch(plan, self._block_size, self._device)
+        hidden = self._model.forward(batch.token_ids, batch.attention, self._kv_cache.layers)
+        results = self._sample(batch, hidden)
+        for index, row in enumerate(batch.rows):
+            if row.prompt_logprobs_from is not None:
+                chunk = hidden[batch.attention.query_start[index] : batch.attention.query_start[index + 1]]
+                results[index] = replace(results[index], prompt_logprobs=self._prompt_logprobs(row, chunk))
+        in_plan_order = [RowResult()] * len(results)
+        for index, result in zip(batch.plan_index, results, strict=True):
+            in_plan_order[index] = result
+        return StepResult(in_plan_order)
+
+    def _sample(self, batch: Batch, hidden: torch.Tensor) -> list[RowResult]:
+        results = [RowResult()] * len(batch.rows)
+        sampling = [index for index, row in enumerate(batch.rows) if row.samples]
+        if not sampling:
+            return results
+        ends = batch.attention.query_start[1:]
+        last_tokens = [ends[index] - 1 for index in sampling]
+        if len(last_tokens) < len(hidden):
+            hidden = hidden[torch.tensor(last_tokens, device=self._device)]
+        sampled = self._sampler.sample(self._model.logits(hidden), [batch.rows[index] for index in sampling])
+        for index, result in zip(sampling, sampled, strict=True):
+            results[index] = result
+        return results
+
+    def _prompt_logprobs(self, row: PlanRow, hidden: torch.Tensor) -> list[TokenLogprobs]:
+        """Entries for the prompt positions that this row owes; position p is predicted by the token before it."""
+        following = row.token_ids[1:]
+        if row.next_prompt_id is not None:
+            following = [*following, row.next_prompt_id]
+        skipped = max(row.prompt_logprobs_from - row.start - 1, 0)
+        count = row.sampling.prompt_logprobs
+        entries: list[TokenLogprobs] = []
+        most = max(PROMPT_LOGITS // self._model.spec.vocab_size, 1)
+        for first in range(skipped, len(following), most):
+            targets = following[first : first + most]
+            logits = self._model.logits(hidden[first : first + len(targets)])
+            entries += self._sampler.prompt_logprobs(logits, targets, count)
+        return entries

@@ -1,0 +1,105 @@
+"""An engine in a thread of this process: for the Python API and for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+
+from headrace.config.engine import EngineConfig
+from headrace.core.errors import EngineDead, NotReady
+from headrace.core.request import EngineInfo, Request, StepOutput
+from headrace.runtime.client import EngineState, ProgressListener, RequestStream, StatsListener
+from headrace.runtime.loop import Command, run_engine
+from headrace.runtime.messages import Abort, Stop, Submit
+from headrace.runtime.streams import Streams
+
+log = logging.getLogger(__name__)
+
+
+class LocalEngine:
+    """`EngineClient` over a thread. Must be used from one event loop. `model_path` is a checkpoint on this machine."""
+
+    def __init__(
+        self,
+        model_path: str,
+        config: EngineConfig,
+        on_stats: StatsListener | None = None,
+        on_progress: ProgressListener | None = None,
+    ) -> None:
+        self._model_path = model_path
+        self._config = config
+        self._on_stats = on_stats
+        self._on_progress = on_progress
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._streams = Streams(lambda request_id, choice: self._commands.put(Abort(request_id, choice)))
+        self._info: EngineInfo | None = None
+        self._thread: threading.Thread | None = None
+        self.state = EngineState.LOADING
+
+    @property
+    def info(self) -> EngineInfo:
+        if self._info is None:
+            raise NotReady("The model is still being loaded.")
+        return self._info
+
+    async def start(self) -> EngineInfo:
+        loop = asyncio.get_running_loop()
+        loaded: asyncio.Future[EngineInfo] = loop.create_future()
+        self._thread = threading.Thread(target=self._run, args=(loop, loaded), name="headrace-engine", daemon=True)
+        self._thread.start()
+        self._info = await loaded
+        self.state = EngineState.READY
+        return self._info
+
+    def submit(self, request: Request) -> RequestStream:
+        if self.state is EngineState.LOADING:
+            raise NotReady("The model is still being loaded.")
+        if self.state is not EngineState.READY:
+            raise EngineDead(f"The engine is {self.state}.")
+        stream = self._streams.open(request)
+        self._commands.put(Submit(request))
+        return stream
+
+    async def stop(self) -> None:
+        if self._thread is None:
+            return
+        self.state = EngineState.STOPPED
+        self._commands.put(Stop())
+        await asyncio.to_thread(self._thread.join)
+        self._streams.fail_all(EngineDead("The engine was stopped."))
+
+    def _run(self, loop: asyncio.AbstractEventLoop, loaded: asyncio.Future[EngineInfo]) -> None:
+        from headrace.engine import Engine
+
+        def progress(done: int, total: int) -> None:
+            if self._on_progress is not None:
+                loop.call_soon_threadsafe(self._on_progress, done, total)
+
+        try:
+            engine = Engine.load(self._model_path, self._config, progress)
+        except Exception as error:
+            loop.call_soon_threadsafe(loaded.set_exception, error)
+            return
+        loop.call_soon_threadsafe(loaded.set_result, engine.info)
+        try:
+            run_engine(engine, self._receive, lambda output: loop.call_soon_threadsafe(self._deliver, output))
+        except Exception as error:
+            log.exception("The engine has died.")
+            loop.call_soon_threadsafe(self._die, f"The engine has died: {error}")
+
+    def _receive(self, wait: bool) -> list[Command]:
+        commands = [self._commands.get()] if wait else []
+        while not self._commands.empty():
+            commands.append(self._commands.get())
+        return commands
+
+    def _deliver(self, output: StepOutput) -> None:
+        self._streams.deliver(output)
+        if self._on_stats is not None:
+            self._on_stats(output.stats)
+
+    def _die(self, message: str) -> None:
+        self.state = EngineState.DEAD
+        self._streams.fail_all(EngineDead(message))
