@@ -21,7 +21,7 @@ class EngineConfig:
     max_model_len: Annotated[
         int | None, Size(), Spellings({"auto": -1}), at_least(1, or_minus_one="the longest that fits")
     ] = None
-    """Longest sequence in tokens (1k, 1K). Default: what the model says; auto or -1: the longest that fits in memory."""
+    """Longest sequence in tokens (1k, 1K). Default: what the model says; auto or -1: the longest that fits memory."""
     max_num_seqs: Annotated[int, Size(), at_least(1)] = 256
     """Most sequences that run in one step."""
     max_num_batched_tokens: Annotated[int, Size(), at_least(1)] = 2048

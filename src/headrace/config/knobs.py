@@ -13,6 +13,9 @@ from typing import Any, get_type_hints
 from headrace.config.rules import FieldRules, rules_of
 from headrace.config.sections import ServeConfig
 
+GENERAL = "General"
+"""Heading of the flags that belong to no section."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knob:
@@ -64,12 +67,13 @@ def _sections() -> Iterator[tuple[type, str]]:
     for name, hint in get_type_hints(ServeConfig).items():
         if is_dataclass(hint):
             summary = (inspect.getdoc(hint) or "").splitlines()[0].rstrip(".")
-            yield hint, f"{name.capitalize()}: {summary[0].lower()}{summary[1:]}"
-    yield ServeConfig, "General"
+            title = name.upper() if len(name) <= 4 else name.capitalize()
+            yield hint, f"{title}: {summary[0].lower()}{summary[1:]}"
+    yield ServeConfig, GENERAL
 
 
 def _knobs_of(section: type, title: str) -> Iterator[Knob]:
-    helps = _field_docs(sys.modules[section.__module__].__name__)[section.__name__]
+    helps = _field_docs(section.__module__)[section.__name__]
     rules = rules_of(section)
     for known in fields(section):
         if known.name in rules:

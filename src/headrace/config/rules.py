@@ -64,9 +64,7 @@ def between(low: float, high: float) -> Must:
 
 
 def power_of_two(low: int, high: int) -> Must:
-    return Must(
-        f"a power of two from {low} to {high}", lambda value: low <= value <= high and value & (value - 1) == 0
-    )
+    return Must(f"a power of two from {low} to {high}", lambda value: low <= value <= high and value & (value - 1) == 0)
 
 
 NOT_EMPTY = Must("a text that is not empty", lambda value: all(value) if isinstance(value, tuple) else bool(value))
@@ -138,9 +136,7 @@ def rules_of(section: type) -> dict[str, FieldRules]:
     """The rules of each field of a section, by name. Fields that are sections themselves are left out."""
     hints = get_type_hints(section, include_extras=True)
     return {
-        known.name: _read_rules(hints[known.name])
-        for known in fields(section)
-        if not is_dataclass(hints[known.name])
+        known.name: _read_rules(hints[known.name]) for known in fields(section) if not is_dataclass(hints[known.name])
     }
 
 
@@ -162,7 +158,9 @@ def _read_rules(hint: Any) -> FieldRules:
         kind=hint,
         optional=optional,
         must=tuple(extra for extra in extras if isinstance(extra, Must)),
-        spellings={word: value for extra in extras if isinstance(extra, Spellings) for word, value in extra.values.items()},
+        spellings={
+            word: value for extra in extras if isinstance(extra, Spellings) for word, value in extra.values.items()
+        },
         variable=next((extra.name for extra in extras if isinstance(extra, Variable)), None),
         size=any(isinstance(extra, Size) for extra in extras),
         commas=any(isinstance(extra, Commas) for extra in extras),

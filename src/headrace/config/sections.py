@@ -152,9 +152,9 @@ class ApiConfig:
 class LoggingConfig:
     """What is written to standard error."""
 
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], Variable("VLLM_LOGGING_LEVEL")
-    ] = "INFO"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], Variable("VLLM_LOGGING_LEVEL")] = (
+        "INFO"
+    )
     """Least severity of Headrace's own messages."""
     uvicorn_log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "info"
     """Least severity of the HTTP server's messages."""

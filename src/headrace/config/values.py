@@ -41,7 +41,7 @@ def _read(rules: FieldRules, raw: Any, label: str) -> Any:
     if not isinstance(raw, str):
         if rules.kind is str and isinstance(raw, int | float):
             raise ConfigError(f"{label} must be a text; put it in quotes.")
-        return Path(raw) if rules.kind is Path and isinstance(raw, Path) else raw
+        return float(raw) if rules.kind is float and type(raw) is int else raw
     return _from_text(rules, raw, label)
 
 
@@ -62,11 +62,11 @@ def _from_text(rules: FieldRules, text: str, label: str) -> Any:
 
 def _size(text: str, label: str) -> int:
     """`1k` is 1000, `1K` is 1024, `25.6k` is 25600."""
-    match = _SIZE.fullmatch(text)
-    number = Decimal(match[1]) * _SUFFIXES.get(match[2], 1) if match else Decimal("0.5")
-    if number != int(number):
-        raise ConfigError(f"{label} must be a whole number, such as 4096, 4k (4000) or 4K (4096), got {text!r}.")
-    return int(number)
+    if match := _SIZE.fullmatch(text):
+        number = Decimal(match[1]) * _SUFFIXES.get(match[2], 1)
+        if number == int(number):
+            return int(number)
+    raise ConfigError(f"{label} must be a whole number, such as 4096, 4k (4000) or 4K (4096), got {text!r}.")
 
 
 def _list_items(rules: FieldRules, items: Sequence[Any], label: str) -> list[str]:

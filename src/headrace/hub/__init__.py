@@ -1,6 +1,25 @@
 """Where models come from: known names, local folders and files, the Hub. No torch."""
 
+from headrace.hub.cache import ModelListing, list_models, models_dir
 from headrace.hub.checkpoint import Checkpoint, WeightFormat
 from headrace.hub.gguf import GGML_TYPES, GgmlType, GgufHeader, GgufTensor, read_gguf_header
+from headrace.hub.known import KNOWN, KnownModel
+from headrace.hub.open import open_checkpoint
+from headrace.hub.pull import pull
 
-__all__ = ["GGML_TYPES", "Checkpoint", "GgmlType", "GgufHeader", "GgufTensor", "WeightFormat", "read_gguf_header"]
+__all__ = [
+    "GGML_TYPES",
+    "KNOWN",
+    "Checkpoint",
+    "GgmlType",
+    "GgufHeader",
+    "GgufTensor",
+    "KnownModel",
+    "ModelListing",
+    "WeightFormat",
+    "list_models",
+    "models_dir",
+    "open_checkpoint",
+    "pull",
+    "read_gguf_header",
+]

@@ -124,6 +124,10 @@ class ProcessEngine:
             case _:
                 return EngineDead(f"The engine is {self.state}.")
 
+    def _report(self, stats: StepStats) -> None:
+        if self._on_stats is not None:
+            self._on_stats(stats)
+
     def _send(self, message: ToEngine) -> None:
         if self._child is not None:
             self._child.send(message)
@@ -150,8 +154,7 @@ class ProcessEngine:
             log.error("%s", death)
             self.state = EngineState.DEAD if failures >= MOST_RESTARTS else EngineState.RESTARTING
             self._streams.fail_all(EngineDead(f"{death} Requests that were running are lost; send them again."))
-            if self._on_stats is not None:
-                self._on_stats(StepStats())
+            self._report(StepStats())
             if self.state is EngineState.DEAD:
                 log.error("The engine is not started again after %d failures in a row.", failures)
                 return
@@ -167,8 +170,7 @@ class ProcessEngine:
             match message:
                 case Stepped(output=output):
                     self._streams.deliver(output)
-                    if self._on_stats is not None:
-                        self._on_stats(output.stats)
+                    self._report(output.stats)
                 case Loading(done=done, total=total):
                     if self._on_progress is not None:
                         self._on_progress(done, total)
@@ -179,6 +181,7 @@ class ProcessEngine:
                         log.info("The engine is back.")
                     else:
                         loaded.set_result(info)
+                    self._report(StepStats())
                 case LoadFailed(message=text):
                     raise StartupError(text)
 

@@ -10,7 +10,10 @@ from headrace.core.sampling import TokenSampling
 
 @dataclass(frozen=True, slots=True)
 class TokenHistory:
-    """Copies of a sequence's tokens, for logits rules that look back (penalties, bad words)."""
+    """A sequence's tokens, for logits rules that look back (penalties, bad words).
+
+    `prompt_ids` is the request's own list, which nobody changes; `output_ids` is a copy made for this step.
+    """
 
     prompt_ids: list[int]
     output_ids: list[int]

@@ -1,0 +1,93 @@
+"""The streams of several prompts as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field
+
+from headrace.core.request import FinishReason
+from headrace.service import Delta, PositionLogprobs
+from headrace.service.generation import GenerationStream
+
+
+class MergedStreams:
+    """Deltas of all `streams` as they come, each with the index of its prompt.
+
+    The first stream that fails ends the whole with its error. Leaving the `async with` aborts what still runs.
+    """
+
+    def __init__(self, streams: Sequence[GenerationStream]) -> None:
+        self._streams = streams
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> MergedStreams:
+        for stream in self._streams:
+            await self._stack.enter_async_context(stream)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    async def deltas(self) -> AsyncGenerator[tuple[int, Delta], None]:
+        if len(self._streams) == 1:
+            async for delta in self._streams[0]:
+                yield 0, delta
+            return
+        arrived: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue(maxsize=len(self._streams))
+        pumps = [asyncio.create_task(_pump(index, stream, arrived)) for index, stream in enumerate(self._streams)]
+        try:
+            running = len(pumps)
+            while running:
+                index, item = await arrived.get()
+                if item is None:
+                    running -= 1
+                elif isinstance(item, Exception):
+                    raise item
+                else:
+                    yield index, item
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+
+
+async def _pump(
+    index: int, stream: GenerationStream, arrived: asyncio.Queue[tuple[int, Delta | Exception | None]]
+) -> None:
+    try:
+        async for delta in stream:
+            await arrived.put((index, delta))
+        await arrived.put((index, None))
+    except Exception as error:
+        await arrived.put((index, error))
+
+
+@dataclass(slots=True)
+class WholeChoice:
+    """One choice, complete."""
+
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[PositionLogprobs] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    stop_reason: int | str | None = None
+
+
+async def collect(streams: Sequence[GenerationStream]) -> list[list[WholeChoice]]:
+    """Every choice of every prompt, once all have ended; index them by prompt, then by choice."""
+    wholes = [[WholeChoice() for _ in range(stream.n)] for stream in streams]
+    pieces: list[list[list[str]]] = [[[] for _ in range(stream.n)] for stream in streams]
+    async with MergedStreams(streams) as merged, aclosing(merged.deltas()) as deltas:
+        async for prompt, delta in deltas:
+            whole = wholes[prompt][delta.choice]
+            pieces[prompt][delta.choice].append(delta.text)
+            whole.token_ids += delta.token_ids
+            whole.logprobs += delta.logprobs
+            if delta.finish_reason is not None:
+                whole.finish_reason, whole.stop_reason = delta.finish_reason, delta.stop_reason
+    for choices, texts in zip(wholes, pieces, strict=True):
+        for whole, parts in zip(choices, texts, strict=True):
+            whole.text = "".join(parts)
+    return wholes

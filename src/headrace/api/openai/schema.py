@@ -1,0 +1,166 @@
+"""Bodies of requests. Types and coercions only: ranges belong to `SamplingParams`, limits to the service.
+
+A null means "not given" everywhere but in the fields of `NULL_REFUSED`. Fields that are not declared here are kept in
+`model_extra`; `fields.py` decides what becomes of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, PlainValidator, StrictInt, WithJsonSchema, model_validator
+from typing_extensions import Required, TypedDict
+
+Side = Literal["left", "right"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class Body(BaseModel):
+    """Base of all bodies. `model` null, absent or empty means the model that is served."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    NULL_REFUSED: ClassVar[frozenset[str]] = frozenset()
+
+    model: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if value is not None or name in cls.NULL_REFUSED}
+
+
+class StreamOptions(Body):
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+
+
+class GenerationBody(Body):
+    """What completions and chat have in common. Sampling values left out come from the generation config."""
+
+    max_tokens: int | None = None
+    n: int = 1
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[int, float] | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    bad_words: list[str] | None = None
+    allowed_token_ids: list[int] | None = None
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    prompt_logprobs: StrictInt | None = None
+    truncate_prompt_tokens: int | None = None
+    truncation_side: Side | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    echo: bool = False
+    return_token_ids: bool = False
+    return_tokens_as_token_ids: bool = False
+    priority: int = 0
+    request_id: str | None = None
+    cache_salt: str | None = None
+    user: str | None = None
+    """Accepted for the caller's own book-keeping; it changes nothing."""
+
+
+def _one_kind_of_prompt(value: Any) -> str | list[str] | list[int] | list[list[int]]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        if all(isinstance(item, str) for item in value) or _are_token_ids(value):
+            return value
+        if all(isinstance(item, list) and _are_token_ids(item) for item in value):
+            return value
+    raise ValueError("must be a string, a list of strings, a list of token ids or a list of lists of token ids")
+
+
+def _are_token_ids(items: list[Any]) -> bool:
+    return all(type(item) is int and item >= 0 for item in items)
+
+
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+Prompt = Annotated[
+    str | list[str] | list[int] | list[list[int]],
+    PlainValidator(_one_kind_of_prompt),
+    WithJsonSchema(
+        {
+            "title": "Prompt",
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}},
+                _IDS,
+                {"type": "array", "items": _IDS},
+            ],
+        }
+    ),
+]
+
+
+class CompletionRequest(GenerationBody):
+    """POST /v1/completions."""
+
+    NULL_REFUSED = frozenset({"n"})
+
+    prompt: Prompt
+    max_tokens: int = 16
+    logprobs: StrictInt | None = None
+    add_special_tokens: bool = True
+
+
+class Message(TypedDict, total=False):
+    """One turn. Keys beyond these reach the chat template as they are."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    role: Required[str]
+    content: str | list[str | dict[str, Any]] | None
+
+
+class Templated(Body):
+    """What decides how a conversation is rendered."""
+
+    messages: list[Message] | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class ChatRequest(GenerationBody, Templated):
+    """POST /v1/chat/completions."""
+
+    messages: list[Message]
+    max_completion_tokens: int | None = None
+    """Wins over `max_tokens`; with neither, the answer may fill the context."""
+    logprobs: bool = False
+    top_logprobs: StrictInt = 0
+    add_special_tokens: bool = False
+    documents: list[dict[str, str]] | None = None
+    reasoning_effort: Effort | None = None
+    return_prompt_text: bool = False
+
+
+class TokenizeRequest(Templated):
+    """POST /tokenize: either `prompt` or `messages`."""
+
+    prompt: str | None = None
+    add_special_tokens: bool | None = None
+    """Default: true for a prompt, false for messages."""
+    return_token_strs: bool = False
+
+
+class DetokenizeRequest(Body):
+    """POST /detokenize."""
+
+    tokens: list[int]

@@ -1,0 +1,80 @@
+"""The `headrace` command. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+from headrace import __version__
+from headrace.config.command_line import Words, explain, serve_app
+from headrace.config.help import WrappedFormatter
+from headrace.config.load import config_of
+from headrace.core.errors import ConfigError, StartupError
+
+EXIT_FAILED = 1
+EXIT_MISUSED = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Errors that are the user's to fix are shown without a traceback."""
+    started = time.monotonic()
+    try:
+        return _commands(started)(sys.argv[1:] if arguments is None else arguments) or 0
+    except CycloptsError as problem:
+        return _fail(explain(problem), EXIT_MISUSED)
+    except ConfigError as problem:
+        return _fail(problem, EXIT_MISUSED)
+    except StartupError as problem:
+        return _fail(problem, EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _commands(started: float) -> App:
+    app = App(
+        name="headrace",
+        version=__version__,
+        help="Serve language models.",
+        usage="Usage: headrace COMMAND [ARGUMENTS]",
+        help_format="plaintext",
+        help_formatter=WrappedFormatter(),
+        print_error=False,
+        exit_on_error=False,
+        result_action="return_value",
+    )
+
+    def serve(words: Words) -> int:
+        config = config_of(words, os.environ)
+        from headrace.cli.serve import serve_until_stopped
+
+        return serve_until_stopped(config, started)
+
+    app.command(serve_app(serve))
+    app.command(_pull, name="pull")
+    app.command(_models, name="models")
+    return app
+
+
+def _pull(name: str, /, *names: str) -> int:
+    """Fetch models, by known name or Hub id, into the model cache."""
+    from headrace.cli.models import pull_models
+
+    return pull_models([name, *names])
+
+
+def _models() -> int:
+    """List the known models and what is here of them."""
+    from headrace.cli.models import show_models
+
+    return show_models()
+
+
+def _fail(problem: StartupError, code: int) -> int:
+    print(f"headrace: {problem.message}", file=sys.stderr)
+    return code

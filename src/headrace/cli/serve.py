@@ -1,0 +1,141 @@
+"""`headrace serve`: makes the objects, hands them to each other, and ends them in order.
+
+Ready in seconds is decided here: the engine's process starts first, and while it imports torch and reads the weights,
+this process imports the web framework, begins to answer and loads the tokenizer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+
+import uvloop
+
+from headrace.cli.listen import check_tls, is_open_to_others, listening_socket, url_of
+from headrace.cli.logs import set_up_logging
+from headrace.cli.progress import LoadProgress
+from headrace.cli.throughput import ThroughputLog
+from headrace.cli.welcome import curl_line, ready_line
+from headrace.config.sections import ServeConfig
+from headrace.core.request import StepStats
+from headrace.hub import Checkpoint, open_checkpoint
+from headrace.metrics import Metrics
+from headrace.runtime.client import EngineState
+from headrace.runtime.process import ProcessEngine
+from headrace.service.services import Services
+
+log = logging.getLogger(__name__)
+
+_LAST_WORDS_SECONDS = 2.0
+"""How long requests may take to tell their callers that the engine was stopped."""
+
+
+def serve_until_stopped(config: ServeConfig, started: float) -> int:
+    """Serve until SIGINT or SIGTERM, then return 0. `started` is when the command began, in monotonic seconds.
+
+    Raises `StartupError` if the server cannot start.
+    """
+    set_up_logging(config.logging)
+    check_tls(config.http)
+    with listening_socket(config.http) as listener:
+        if is_open_to_others(config.http) and not config.http.api_key:
+            log.warning("Whoever reaches %s can use this server: no --api-key is set.", config.http.host)
+        checkpoint = open_checkpoint(config.model.model, revision=config.model.revision)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_Serve(config, checkpoint, listener).run(started))
+    return 0
+
+
+class _Serve:
+    """The objects of one server and their lives."""
+
+    def __init__(self, config: ServeConfig, checkpoint: Checkpoint, listener: socket.socket) -> None:
+        self._config = config
+        self._checkpoint = checkpoint
+        self._listener = listener
+        names = config.model.served_model_name or (config.model.model,)
+        self._metrics = Metrics(names[0], engine_metrics=not config.logging.disable_log_stats)
+        self._throughput = ThroughputLog(config.logging.log_stats_interval)
+        self._progress = LoadProgress()
+        self._engine = ProcessEngine(str(checkpoint.path), config.engine, self._on_step, self._progress)
+        self._services = Services(
+            model_names=names, model_root=config.model.model, engine=self._engine, metrics=self._metrics
+        )
+
+    async def run(self, started: float) -> None:
+        """Until a signal comes. Raises `StartupError` if the model cannot be loaded."""
+        self._engine.launch()
+
+        from headrace.api.app import create_app  # heavy; the child imports torch meanwhile
+        from headrace.cli.server import Interrupts, http_server
+
+        server = http_server(create_app(self._services, self._config), self._config)
+        interrupts = Interrupts()
+        with interrupts.installed():
+            serving = asyncio.create_task(server.serve(sockets=[self._listener]), name="http")
+            stopping = asyncio.create_task(interrupts.stop.wait(), name="stop-signal")
+            opening = asyncio.create_task(self._open(started), name="open-model")
+            background = [stopping, opening]
+            if not self._config.logging.disable_log_stats:
+                background.append(asyncio.create_task(self._throughput.run(), name="throughput"))
+            try:
+                await asyncio.wait({serving, stopping, opening}, return_when=asyncio.FIRST_COMPLETED)
+                if opening.done():
+                    await opening
+                    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in background:
+                    task.cancel()
+                self._progress.close()
+                server.should_exit = True
+                await self._drain(serving, interrupts.stop_at_once)
+
+    async def _open(self, started: float) -> None:
+        """Load the model, open the routes that need it, and say so. The tokenizer is read while the engine loads."""
+        config = self._config
+        loading = asyncio.create_task(self._engine.start(), name="engine-start")
+        try:
+            text = await asyncio.to_thread(load_model_text, config.model, self._checkpoint)
+            info = await loading
+        finally:
+            loading.cancel()
+        self._progress.close()
+        self._metrics.engine_loaded(info)
+        self._services.open(
+            Generator(
+                self._engine,
+                text.tokenizer,
+                text.template,
+                limits=config.limits,
+                seed=config.seed,
+                defaults=text.sampling_defaults,
+                eos_token_ids=text.eos_token_ids,
+                metrics=self._metrics,
+            )
+        )
+        url, model = url_of(config.http, self._listener), self._services.model_names[0]
+        print(ready_line(url, config.http, model, info, time.monotonic() - started))
+        print(curl_line(url, config.http, model, chat=text.template is not None), flush=True)
+
+    async def _drain(self, serving: asyncio.Task[None], at_once: asyncio.Event) -> None:
+        """Let running requests finish, for a while; then stop the engine, which ends the others with an error."""
+        hurry = asyncio.create_task(at_once.wait(), name="second-stop-signal")
+        try:
+            grace = self._config.http.shutdown_timeout
+            await asyncio.wait({serving, hurry}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            if self._engine.pid is not None and (hurry.done() or self._engine.state is EngineState.LOADING):
+                os.kill(self._engine.pid, signal.SIGKILL)  # it would read our message only when it is done loading
+            await self._engine.stop()
+            await asyncio.wait({serving}, timeout=0 if hurry.done() else _LAST_WORDS_SECONDS)
+        finally:
+            hurry.cancel()
+            serving.cancel()
+            await asyncio.gather(serving, hurry, return_exceptions=True)
+
+    def _on_step(self, stats: StepStats) -> None:
+        self._metrics.on_step(stats)
+        self._throughput.on_step(stats)

@@ -1,0 +1,31 @@
+"""What a user sees when the server is ready."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from headrace.config.sections import HttpConfig
+from headrace.core.request import EngineInfo
+
+
+def ready_line(url: str, http: HttpConfig, model: str, info: EngineInfo, seconds: float) -> str:
+    """Where, which model, how much fits, how long it took."""
+    where = url if http.uds is None else f"{url} on {http.uds}"
+    return (
+        f"Ready: {where} serves {model} ({info.architecture}, {info.dtype} on {info.device}), "
+        f"KV cache {info.kv_capacity} tokens, in {seconds:.1f} s"
+    )
+
+
+def curl_line(url: str, http: HttpConfig, model: str, *, chat: bool) -> str:
+    """A command to copy that asks the model something. Keys are never shown."""
+    if chat:
+        route, body = "chat/completions", {"model": model, "messages": [{"role": "user", "content": "Hello!"}]}
+    else:
+        route, body = "completions", {"model": model, "prompt": "Once upon a time", "max_tokens": 32}
+    words = ["curl", f"{url}/v1/{route}", "-H", "Content-Type: application/json"]
+    if http.uds is not None:
+        words[1:1] = ["--unix-socket", str(http.uds)]
+    line = shlex.join([*words, "-d", json.dumps(body)])
+    return f'{line} -H "Authorization: Bearer $API_KEY"' if http.api_key else line

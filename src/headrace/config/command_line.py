@@ -1,0 +1,125 @@
+"""`headrace serve`'s command line, generated from the knobs. cyclopts splits it; `load.py` gives the words meaning."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter, Token
+from cyclopts.exceptions import CycloptsError, UnknownOptionError
+
+from headrace.config.help import WrappedFormatter, describe, metavar
+from headrace.config.knobs import GENERAL, Knob, all_knobs, flag_of
+from headrace.config.unimplemented import UNIMPLEMENTED, Unimplemented
+from headrace.core.errors import ConfigError
+
+Words = Mapping[str, Any]
+"""What stood on a command line, by field name: a list of texts, a list of bools for a switch, `{"a": {"b": text}}` or
+a text for a JSON object. Beside the knobs: `config`, the names in `UNIMPLEMENTED`, and `positional` for MODEL."""
+
+USAGE = "Usage: headrace serve [MODEL] [FLAGS]"
+EPILOGUE = (
+    "Command line > YAML file > environment > default. Every flag NAME is also the YAML key NAME and the variable "
+    "HEADRACE_NAME; '-' and '_' are equal."
+)
+
+
+def serve_app(action: Callable[[Words], Any]) -> App:
+    """A cyclopts command that hands the words of its command line to `action`.
+
+    Its errors are `CycloptsError`s; `explain` makes `ConfigError`s of them.
+    """
+
+    def serve(positional: str | None = None, /, **words: Any) -> Any:
+        given = {name: value for name, value in words.items() if value is not None}
+        return action(given if positional is None else {"positional": positional, **given})
+
+    groups = {title: Group(title, sort_key=place) for place, title in enumerate(_titles())}
+    serve.__signature__ = inspect.Signature(list(_parameters(groups)))  # type: ignore[attr-defined]
+    serve.__annotations__ = {}
+    app = App(
+        name="serve",
+        help="Serve a model over HTTP.",
+        help_epilogue=EPILOGUE,
+        usage=USAGE,
+        help_format="plaintext",
+        help_formatter=WrappedFormatter(),
+        version_flags=(),
+        print_error=False,
+        exit_on_error=False,
+        result_action="return_value",
+    )
+    app.default(serve)
+    app["--help"].group = groups[GENERAL]
+    return app
+
+
+def explain(problem: CycloptsError) -> ConfigError:
+    """The error for the terminal, with a suggestion where a flag is unknown."""
+    if isinstance(problem, UnknownOptionError):
+        flag = str(problem.token.keyword or problem.token.value).partition("=")[0]
+        return ConfigError(f"unknown flag {flag}{suggestion(flag.lstrip('-'), flag_of)}")
+    return ConfigError(str(problem))
+
+
+def suggestion(word: str, spell: Callable[[str], str]) -> str:
+    """The end of a sentence about an unknown flag or key: "; did you mean --port?", or a full stop."""
+    name = word.replace("-", "_").casefold()
+    negated = name.startswith("no_")
+    known = [*all_knobs(), *UNIMPLEMENTED, "config"]
+    close = difflib.get_close_matches(name.removeprefix("no_"), known, n=1, cutoff=0.6)
+    if not close:
+        return "; see headrace serve --help."
+    return f"; did you mean {spell('no_' + close[0] if negated else close[0])}?"
+
+
+def _titles() -> Iterator[str]:
+    """Headings of the help, each once, in the order of the tree."""
+    yield from dict.fromkeys(knob.title for knob in all_knobs().values())
+
+
+def _parameters(groups: Mapping[str, Group]) -> Iterator[inspect.Parameter]:
+    yield _parameter("positional", Annotated[str | None, Parameter(show=False)], inspect.Parameter.POSITIONAL_ONLY)
+    for knob in all_knobs().values():
+        yield _parameter(knob.name, _annotation(knob, groups[knob.title]))
+    config = Parameter(group=groups[GENERAL], help="A YAML file of flags.", negative_iterable="", metavar="FILE.yaml")
+    yield _parameter("config", Annotated[list[str] | None, config])
+    for name, flag in UNIMPLEMENTED.items():
+        yield _parameter(name, _refused_annotation(flag))
+
+
+def _annotation(knob: Knob, group: Group) -> Any:
+    rules = knob.rules
+    shown = {"group": group, "help": describe(knob), "show_default": False, "negative_iterable": ""}
+    if rules.kind is bool:
+        return Annotated[list[bool] | None, Parameter(**shown)]
+    shown["metavar"] = metavar(knob)
+    if rules.is_mapping:
+        return Annotated[
+            dict[str, Any] | None,
+            Parameter(**shown, accepts_keys=True, converter=_read_object, allow_leading_hyphen=True),
+        ]
+    if rules.is_list:
+        return Annotated[list[str] | None, Parameter(**shown, consume_multiple=(1, None))]
+    return Annotated[list[str] | None, Parameter(**shown, allow_leading_hyphen=True)]
+
+
+def _refused_annotation(flag: Unimplemented) -> Any:
+    names = {"alias": flag.short} if flag.short else {}
+    if flag.switch:
+        return Annotated[list[bool] | None, Parameter(show=False, negative_iterable="", **names)]
+    return Annotated[list[str] | None, Parameter(show=False, negative_iterable="", consume_multiple=True, **names)]
+
+
+def _parameter(name: str, annotation: Any, kind: Any = inspect.Parameter.KEYWORD_ONLY) -> inspect.Parameter:
+    return inspect.Parameter(name, kind, default=None, annotation=annotation)
+
+
+def _read_object(_hint: Any, words: Any) -> Any:
+    """Leaves of `--flag.a.b TEXT` as texts in nested dicts; the text itself of `--flag TEXT`."""
+    if isinstance(words, Mapping):
+        return {key: _read_object(_hint, inner) for key, inner in words.items()}
+    last: Token = words[-1]
+    return last.value

@@ -1,0 +1,139 @@
+"""From logits to tokens: rules, truncation, one draw per row, and the log-probabilities asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from headrace.core.errors import EngineError
+from headrace.core.request import TokenLogprobs
+from headrace.core.sampling import LOWEST_TEMPERATURE, TokenSampling
+from headrace.engine.inverse_cdf import draw
+from headrace.engine.logits_rules import apply_rules, has_rules
+from headrace.engine.logprobs import token_logprobs
+from headrace.engine.randomness import uniforms
+from headrace.engine.truncation import truncate, truncates
+from headrace.schedule.plan import PlanRow, RowResult
+
+
+class Sampler:
+    """Chooses the next token of each row, as section 3.2 of the contract has it. Keeps no state between calls.
+
+    What a row gets depends on that row alone: its logits, its parameters, and for the draw its seed, choice and output
+    index. Work is done only for the rows and the rules that need it.
+    """
+
+    def __init__(self, vocab_size: int, device: torch.device) -> None:
+        self.vocab_size = vocab_size
+        self.device = device
+
+    def sample(self, logits: Tensor, rows: Sequence[PlanRow]) -> list[RowResult]:
+        """One result per row. `logits` [len(rows), vocab_size] float32 on the sampler's device; may be overwritten.
+
+        All `rows` are to sample. A row that cannot (its logits are not finite, or everything is banned) gets a result
+        with an `error` that names the cause; the others are as without it.
+        """
+        self._check(logits, len(rows))
+        if not rows:
+            return []
+        logits = logits.contiguous()
+        reporting = [at for at, row in enumerate(rows) if row.sampling.logprobs is not None]
+        ruled = any(has_rules(row) for row in rows)
+        raw = logits.clone() if ruled and reporting else logits
+        if ruled:
+            apply_rules(logits, rows)
+        chosen = self._choose(logits, rows)
+
+        reports: dict[int, TokenLogprobs | None] = {}
+        if reporting:
+            counts = [rows[at].sampling.logprobs or 0 for at in reporting]
+            found = token_logprobs(_take(raw, reporting), chosen[reporting], counts)
+            reports = dict(zip(reporting, found, strict=True))
+        # float64 holds every id and every float32 exactly: one transfer for both.
+        token_ids, peaks = torch.stack((chosen.double(), logits.amax(-1).double())).tolist()
+        results = []
+        for at, row in enumerate(rows):
+            if not math.isfinite(peaks[at]):
+                results.append(RowResult(error=_cause(peaks[at], row)))
+            elif at in reports and reports[at] is None:
+                results.append(RowResult(error="The model's logits hold NaN or infinity: they have no logprobs."))
+            else:
+                results.append(RowResult(token_id=int(token_ids[at]), logprobs=reports.get(at)))
+        return results
+
+    def prompt_logprobs(self, logits: Tensor, next_ids: list[int], count: int) -> list[TokenLogprobs]:
+        """Logprobs of the tokens that follow P prompt positions: `next_ids[p]` was predicted by row p of `logits`.
+
+        `logits` [P, vocab_size] float32 are left as they are; `count` best tokens are listed (-1: all). Takes about as
+        much memory again as the logits, so long prompts should come in parts. Raises `EngineError` if a position's
+        logits have no distribution (NaN, +inf, or nothing but -inf).
+        """
+        self._check(logits, len(next_ids))
+        if not next_ids:
+            return []
+        found = token_logprobs(logits, torch.tensor(next_ids, device=self.device), [count] * len(next_ids))
+        known = [one for one in found if one is not None]
+        if len(known) < len(found):
+            raise EngineError("The model's logits hold NaN or infinity at a prompt position: it has no logprobs.")
+        return known
+
+    def _check(self, logits: Tensor, num_rows: int) -> None:
+        if logits.shape != (num_rows, self.vocab_size) or logits.dtype != torch.float32:
+            raise ValueError(
+                f"logits must be float32 [{num_rows}, {self.vocab_size}], got {logits.dtype} {list(logits.shape)}."
+            )
+
+    def _choose(self, logits: Tensor, rows: Sequence[PlanRow]) -> Tensor:
+        """The chosen tokens, int64 [R]."""
+        greedy = [at for at, row in enumerate(rows) if row.sampling.greedy]
+        if len(greedy) == len(rows):
+            return logits.argmax(-1)  # the lowest id on a tie
+        drawing = [at for at, row in enumerate(rows) if not row.sampling.greedy]
+        drawn = self._draw(_take(logits, drawing), [rows[at] for at in drawing])
+        if not greedy:
+            return drawn
+        chosen = torch.empty(len(rows), dtype=torch.int64, device=self.device)
+        chosen[greedy] = logits[greedy].argmax(-1)
+        chosen[drawing] = drawn
+        return chosen
+
+    def _draw(self, logits: Tensor, rows: list[PlanRow]) -> Tensor:
+        weights = token_weights(logits, [row.sampling for row in rows])
+        quantiles = uniforms([row.sampling.seed + row.choice for row in rows], [row.output_index for row in rows])
+        return draw(weights, torch.from_numpy(quantiles).to(self.device))
+
+
+def token_weights(logits: Tensor, sampling: Sequence[TokenSampling]) -> Tensor:
+    """What rows that are not greedy draw from: softmax numerators after temperature, min-p, top-k and top-p.
+
+    `logits` [R, V] float32, rules applied, are left as they are. Returns [R, V] float32; the best token's is 1.
+    """
+    # Shifting first keeps z / T within float32, whatever the temperature.
+    scores = logits - logits.amax(-1, keepdim=True)
+    temperatures = [max(one.temperature, LOWEST_TEMPERATURE) for one in sampling]
+    if any(temperature != 1 for temperature in temperatures):
+        scores /= torch.tensor(temperatures, dtype=torch.float32, device=logits.device)[:, None]
+    if not any(truncates(one, logits.shape[-1]) for one in sampling):
+        return scores.exp_()
+    weights = scores.exp()
+    truncate(weights, scores, sampling)
+    return weights
+
+
+def _take(logits: Tensor, rows: list[int]) -> Tensor:
+    """These rows of the logits; not copied when they are all of them."""
+    return logits if len(rows) == len(logits) else logits[rows]
+
+
+def _cause(peak: float, row: PlanRow) -> str:
+    """Why no token can be chosen where the highest logit, after the rules, is not finite."""
+    if math.isnan(peak):
+        return "The model's logits hold NaN."
+    if peak > 0:
+        return "The logits hold infinity."
+    if has_rules(row):
+        return "No token is left to choose: allowed_token_ids, bad_words and min_tokens together ban all of them."
+    return "The model's logits are all -inf."

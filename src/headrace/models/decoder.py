@@ -1,0 +1,150 @@
+"""The forward pass of a decoder-only transformer, for every variation that a `DecoderSpec` can express."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from headrace.kernels.ops import Attention, AttentionBatch, LayerKV, Ops, Rotation
+from headrace.models.parameters import Parameter
+from headrace.models.rotary import Rotary
+from headrace.models.spec import Activation, DecoderSpec, QkNorm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWeights:
+    """One layer's tensors; what the spec does without is None. Norms are float32, matrices packed by the ops."""
+
+    qkv: Tensor
+    attention_out: Tensor
+    gate_up: Tensor
+    down: Tensor
+    qkv_bias: Tensor | None = None
+    attention_out_bias: Tensor | None = None
+    gate_up_bias: Tensor | None = None
+    down_bias: Tensor | None = None
+    attention_input_norm: Tensor | None = None
+    attention_output_norm: Tensor | None = None
+    mlp_input_norm: Tensor | None = None
+    mlp_output_norm: Tensor | None = None
+    qk_norm: Tensor | None = None
+    """[num_heads + num_kv_heads, head_dim]"""
+    q_norm: Tensor | None = None
+    k_norm: Tensor | None = None
+
+
+class DecoderModel:
+    """A decoder. `load` gives it its weights, once; after that it never changes and holds nothing between calls.
+
+    `parameters` says which tensors `load` expects.
+    """
+
+    def __init__(
+        self,
+        spec: DecoderSpec,
+        parameters: tuple[Parameter, ...],
+        ops: Ops,
+        *,
+        norm_offset: float,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.spec = spec
+        self.parameters = parameters
+        self.norm_offset = norm_offset
+        self.dtype = dtype
+        self.device = device
+        self._ops = ops
+        self._gate = {Activation.SILU: ops.silu_mul, Activation.GELU_TANH: ops.gelu_tanh_mul}[spec.activation]
+        self._rotaries = {layer.rope: Rotary(layer.rope, dtype, device) for layer in spec.layers}
+        self._embedding_scale = torch.tensor(spec.embedding_scale, dtype=dtype, device=device)
+        self._layers: tuple[LayerWeights, ...] = ()
+
+    def load(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Take the parameters by name, each once, in any order; `optional` ones may be left out."""
+        packed = {parameter.name for parameter in self.parameters if parameter.is_packed}
+        layers: list[dict[str, Tensor]] = [{} for _ in self.spec.layers]
+        others: dict[str, Tensor] = {}
+        for name, tensor in tensors:
+            if name in packed:
+                tensor = self._ops.pack_weight(tensor)
+            if name.startswith("layers."):
+                _, index, field = name.split(".")
+                layers[int(index)][field] = tensor
+            else:
+                others[name] = tensor
+        self._layers = tuple(LayerWeights(**fields) for fields in layers)
+        self._embedding = others["embedding"]
+        self._final_norm = others["final_norm"]
+        self._lm_head = self._embedding if self.spec.tied_embeddings else others["lm_head"]
+        if (factors := others.get("rope_factors")) is not None:
+            for rotary in self._rotaries.values():
+                rotary.divide_frequencies(factors)
+
+    @torch.inference_mode()
+    def forward(self, token_ids: Tensor, batch: AttentionBatch, kv: Sequence[LayerKV]) -> Tensor:
+        """Run `token_ids` (int64 [T]), write their keys and values into `kv`, one entry a layer.
+
+        Returns the normalised hidden states [T, hidden_size].
+        """
+        ops = self._ops
+        block_size = kv[0].keys.shape[1]
+        rotations = {rope: rotary(batch.positions) for rope, rotary in self._rotaries.items()}
+        attentions = {rules: ops.attention(batch, rules, block_size) for rules in self._attention_rules()}
+        residual = ops.embedding(token_ids, self._embedding)
+        if self.spec.embedding_scale != 1.0:
+            residual.mul_(self._embedding_scale)
+        branch: Tensor | None = None
+        for layer, weights, layer_kv in zip(self.spec.layers, self._layers, kv, strict=True):
+            x = self._enter(branch, residual, weights.attention_input_norm)
+            branch = self._attend(
+                weights, x, rotations[layer.rope], attentions[layer.attention], layer_kv, batch.slot_mapping
+            )
+            branch = self._leave(branch, weights.attention_output_norm)
+            x = self._enter(branch, residual, weights.mlp_input_norm)
+            branch = ops.linear(x, weights.gate_up, weights.gate_up_bias)
+            branch = ops.linear(self._gate(branch), weights.down, weights.down_bias)
+            branch = self._leave(branch, weights.mlp_output_norm)
+        return self._enter(branch, residual, self._final_norm)
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """float32 [R, vocab_size] for rows `hidden` [R, hidden_size] of what `forward` returned."""
+        logits = self._ops.linear(hidden, self._lm_head).float()
+        if self.spec.logit_soft_cap is not None:
+            logits = self._ops.soft_cap(logits, self.spec.logit_soft_cap)
+        return logits
+
+    def _attention_rules(self) -> set:
+        return {layer.attention for layer in self.spec.layers}
+
+    def _attend(
+        self, weights: LayerWeights, x: Tensor, rotation: Rotation, attention: Attention, kv: LayerKV, slots: Tensor
+    ) -> Tensor:
+        spec, ops = self.spec, self._ops
+        heads = ops.linear(x, weights.qkv, weights.qkv_bias).unflatten(-1, (-1, spec.head_dim))
+        qk, values = heads.split((spec.num_heads + spec.num_kv_heads, spec.num_kv_heads), dim=1)
+        if spec.qk_norm is QkNorm.HEAD:
+            qk = ops.rms_norm(qk, weights.qk_norm, spec.norm_eps)
+        elif spec.qk_norm is QkNorm.FULL:
+            queries, keys = qk.flatten(1).split((weights.q_norm.shape[0], weights.k_norm.shape[0]), dim=1)
+            queries = ops.rms_norm(queries, weights.q_norm, spec.norm_eps)
+            keys = ops.rms_norm(keys, weights.k_norm, spec.norm_eps)
+            qk = torch.cat((queries, keys), dim=1).view_as(qk)
+        ops.rotate_and_store(qk, values, rotation, kv, slots)
+        attended = attention(qk[:, : spec.num_heads], kv)
+        return ops.linear(attended, weights.attention_out, weights.attention_out_bias)
+
+    def _enter(self, branch: Tensor | None, residual: Tensor, norm: Tensor | None) -> Tensor:
+        """Add the last sublayer's output to the residual stream, in place, and return the next one's input."""
+        if norm is None:
+            return residual if branch is None else residual.add_(branch)
+        if branch is None:
+            return self._ops.rms_norm(residual, norm, self.spec.norm_eps)
+        return self._ops.add_rms_norm(branch, residual, norm, self.spec.norm_eps)
+
+    def _leave(self, branch: Tensor, norm: Tensor | None) -> Tensor:
+        return branch if norm is None else self._ops.rms_norm(branch, norm, self.spec.norm_eps)

@@ -1,0 +1,191 @@
+"""The two places an engine can live behave the same; the child process is replaced when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from headrace.config.engine import EngineConfig
+from headrace.core.errors import EngineDead, NotReady, StartupError
+from headrace.core.request import FinishReason, Request, StepStats
+from headrace.core.sampling import TokenSampling
+from headrace.runtime import EngineClient, EngineState, LocalEngine, ProcessEngine, RequestStream
+
+CONFIG = EngineConfig(max_model_len=512, kv_cache_memory_bytes=100_000_000)
+PROMPT = [504, 3575, 282, 4649, 314]
+"""'The capital of France is' in SmolLM2's vocabulary."""
+
+
+def request(
+    name: str, *, max_tokens: int = 8, n: int = 1, prompt: list[int] = PROMPT, temperature: float = 0.0
+) -> Request:
+    sampling = TokenSampling(temperature=temperature, seed=1, max_tokens=max_tokens, ignore_eos=True)
+    return Request(request_id=name, prompt_ids=prompt, sampling=sampling, n=n)
+
+
+async def collect(stream: RequestStream) -> dict[int, list[int]]:
+    tokens: dict[int, list[int]] = {}
+    async for outputs in stream:
+        for output in outputs:
+            tokens.setdefault(output.choice, []).extend(output.token_ids)
+    return tokens
+
+
+class Watch:
+    """The last statistics, and an event for each condition one waits for."""
+
+    def __init__(self) -> None:
+        self.last = StepStats()
+        self._changed = asyncio.Event()
+
+    def __call__(self, stats: StepStats) -> None:
+        self.last = stats
+        self._changed.set()
+
+    async def until(self, condition: Callable[[StepStats], bool]) -> None:
+        while not condition(self.last):
+            self._changed.clear()
+            await self._changed.wait()
+
+
+def with_engine(
+    kind: type[LocalEngine] | type[ProcessEngine],
+    path: Path,
+    use: Callable[[EngineClient, Watch], Awaitable[None]],
+) -> None:
+    async def run() -> None:
+        watch = Watch()
+        engine = kind(str(path), CONFIG, watch)
+        try:
+            await engine.start()
+            async with asyncio.timeout(120):
+                await use(engine, watch)
+        finally:
+            await engine.stop()
+
+    asyncio.run(run())
+
+
+@pytest.fixture(params=[LocalEngine, ProcessEngine], ids=["local", "process"])
+def kind(request: pytest.FixtureRequest) -> type[LocalEngine] | type[ProcessEngine]:
+    return request.param
+
+
+def test_requests_in_parallel(kind: type, smollm2_path: Path) -> None:
+    async def use(engine: EngineClient, watch: Watch) -> None:
+        assert engine.state is EngineState.READY
+        assert engine.info.max_model_len == 512
+        assert engine.info.vocab_size == 49152
+        streams = [engine.submit(request(f"r{i}")) for i in range(3)]
+        sampled = engine.submit(request("sampled", n=3, temperature=1.0))
+        same = await asyncio.gather(*(collect(stream) for stream in streams))
+        assert same[0] == same[1] == same[2]
+        assert len(same[0][0]) == 8
+        choices = await collect(sampled)
+        assert sorted(choices) == [0, 1, 2]
+        assert len({tuple(ids) for ids in choices.values()}) == 3
+
+    with_engine(kind, smollm2_path, use)
+
+
+def test_leaving_a_stream_frees_its_blocks(kind: type, smollm2_path: Path) -> None:
+    async def use(engine: EngineClient, watch: Watch) -> None:
+        async with engine.submit(request("long", max_tokens=400)) as stream:
+            await anext(stream)
+            assert watch.last.running == 1
+        await watch.until(lambda stats: stats.running == 0 and stats.kv_usage == 0)
+
+    with_engine(kind, smollm2_path, use)
+
+
+def test_one_choice_ends_early(kind: type, smollm2_path: Path) -> None:
+    async def use(engine: EngineClient, watch: Watch) -> None:
+        stream = engine.submit(request("two", n=2, max_tokens=30, temperature=1.0))
+        counts = {0: 0, 1: 0}
+        async for outputs in stream:
+            for output in outputs:
+                counts[output.choice] += len(output.token_ids)
+            if counts[1] >= 3:
+                stream.abort(1)
+        assert counts[0] == 30
+        assert counts[1] < 30
+
+    with_engine(kind, smollm2_path, use)
+
+
+def test_an_impossible_request_ends_with_an_error(kind: type, smollm2_path: Path) -> None:
+    async def use(engine: EngineClient, watch: Watch) -> None:
+        outputs = [output async for batch in engine.submit(request("long", prompt=[5] * 600)) for output in batch]
+        assert [output.finish_reason for output in outputs] == [FinishReason.ERROR]
+        assert "512" in outputs[0].error
+        assert len((await collect(engine.submit(request("next"))))[0]) == 8
+
+    with_engine(kind, smollm2_path, use)
+
+
+def test_a_model_that_cannot_be_loaded(kind: type, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"not a model")
+
+    async def start() -> None:
+        engine = kind(str(broken), CONFIG)
+        try:
+            with pytest.raises(StartupError, match=r"broken\.gguf"):
+                await engine.start()
+        finally:
+            await engine.stop()
+
+    asyncio.run(start())
+
+
+def test_a_dead_child_is_replaced(smollm2_path: Path) -> None:
+    async def use(engine: ProcessEngine, watch: Watch) -> None:
+        before = await collect(engine.submit(request("before")))
+        stream = engine.submit(request("cut", max_tokens=400))
+        await anext(stream)
+        dead = engine.pid
+        os.kill(dead, signal.SIGKILL)
+        with pytest.raises(EngineDead, match="signal 9"):
+            await collect(stream)
+        assert engine.state is EngineState.RESTARTING
+        assert watch.last.running == 0
+        with pytest.raises(NotReady):
+            engine.submit(request("too early"))
+        await watch.until(lambda _: engine.state is EngineState.READY)
+        assert engine.pid != dead
+        assert await collect(engine.submit(request("after"))) == before
+
+    with_engine(ProcessEngine, smollm2_path, use)
+
+
+PARENT = """
+import asyncio, sys
+from headrace.config.engine import EngineConfig
+from headrace.runtime import ProcessEngine
+
+async def main():
+    engine = ProcessEngine(sys.argv[1], EngineConfig(max_model_len=512))
+    await engine.start()
+    print(engine.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_the_child_ends_with_its_parent(smollm2_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(smollm2_path)], stdout=subprocess.PIPE, text=True)
+    child = os.pidfd_open(int(parent.stdout.readline()))
+    parent.kill()
+    parent.communicate()
+    ended, _, _ = select.select([child], [], [], 30)
+    os.close(child)
+    assert ended
