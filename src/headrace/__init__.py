@@ -1,3 +1,38 @@
-"""Headrace serves language models."""
+"""Headrace serves language models.
+
+    from headrace import LLM, SamplingParams
+
+Names are imported when they are first used: `import headrace` alone costs nothing and needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.core.sampling import SamplingParams
+    from headrace.llm import LLM
+    from headrace.outputs import CompletionOutput, Logprob, RequestOutput
 
 __version__ = "0.1.0"
+
+__all__ = ["LLM", "CompletionOutput", "Logprob", "RequestOutput", "SamplingParams", "__version__"]
+
+_HOME = {
+    "LLM": "headrace.llm",
+    "CompletionOutput": "headrace.outputs",
+    "Logprob": "headrace.outputs",
+    "RequestOutput": "headrace.outputs",
+    "SamplingParams": "headrace.core.sampling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

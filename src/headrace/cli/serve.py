@@ -96,7 +96,10 @@ class _Serve:
 
     async def _open(self, started: float) -> None:
         """Load the model, open the routes that need it, and say so. The tokenizer is read while the engine loads."""
-        config = self._config
+        from headrace.cli.model_files import load_model_text
+        from headrace.service.generation import Generator
+
+        config, model = self._config, self._services.model_names[0]
         loading = asyncio.create_task(self._engine.start(), name="engine-start")
         try:
             text = await asyncio.to_thread(load_model_text, config.model, self._checkpoint)
@@ -115,9 +118,10 @@ class _Serve:
                 defaults=text.sampling_defaults,
                 eos_token_ids=text.eos_token_ids,
                 metrics=self._metrics,
+                model_name=model,
             )
         )
-        url, model = url_of(config.http, self._listener), self._services.model_names[0]
+        url = url_of(config.http, self._listener)
         print(ready_line(url, config.http, model, info, time.monotonic() - started))
         print(curl_line(url, config.http, model, chat=text.template is not None), flush=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import Any
 
 from headrace.config.sections import HttpConfig
 from headrace.core.request import EngineInfo
@@ -20,6 +21,7 @@ def ready_line(url: str, http: HttpConfig, model: str, info: EngineInfo, seconds
 
 def curl_line(url: str, http: HttpConfig, model: str, *, chat: bool) -> str:
     """A command to copy that asks the model something. Keys are never shown."""
+    body: dict[str, Any]
     if chat:
         route, body = "chat/completions", {"model": model, "messages": [{"role": "user", "content": "Hello!"}]}
     else:

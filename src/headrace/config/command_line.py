@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter, Token
-from cyclopts.exceptions import CycloptsError, UnknownOptionError
+from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from headrace.config.help import WrappedFormatter, describe, metavar
 from headrace.config.knobs import GENERAL, Knob, all_knobs, flag_of
@@ -57,22 +57,23 @@ def serve_app(action: Callable[[Words], Any]) -> App:
 
 
 def explain(problem: CycloptsError) -> ConfigError:
-    """The error for the terminal, with a suggestion where a flag is unknown."""
-    if isinstance(problem, UnknownOptionError):
+    """The error for the terminal, with a suggestion where a flag of `serve` is unknown."""
+    if isinstance(problem, MissingArgumentError) and problem.argument is not None:
+        return ConfigError(f"{problem.argument.name} needs a value.")
+    if isinstance(problem, UnusedCliTokensError):
+        return ConfigError(f"unexpected argument {(problem.unused_tokens or ['?'])[0]!r}.")
+    if isinstance(problem, UnknownOptionError) and (problem.command_chain or ("serve",))[0] == "serve":
         flag = str(problem.token.keyword or problem.token.value).partition("=")[0]
         return ConfigError(f"unknown flag {flag}{suggestion(flag.lstrip('-'), flag_of)}")
     return ConfigError(str(problem))
 
 
 def suggestion(word: str, spell: Callable[[str], str]) -> str:
-    """The end of a sentence about an unknown flag or key: "; did you mean --port?", or a full stop."""
-    name = word.replace("-", "_").casefold()
-    negated = name.startswith("no_")
+    """The end of a sentence about an unknown flag or key: "; did you mean --port?", or where to look."""
     known = [*all_knobs(), *UNIMPLEMENTED, "config"]
-    close = difflib.get_close_matches(name.removeprefix("no_"), known, n=1, cutoff=0.6)
-    if not close:
-        return "; see headrace serve --help."
-    return f"; did you mean {spell('no_' + close[0] if negated else close[0])}?"
+    known += [f"no_{name}" for name, knob in all_knobs().items() if knob.rules.kind is bool]
+    close = difflib.get_close_matches(word.replace("-", "_").casefold(), known, n=1)
+    return f"; did you mean {spell(close[0])}?" if close else "; see headrace serve --help."
 
 
 def _titles() -> Iterator[str]:
@@ -92,7 +93,7 @@ def _parameters(groups: Mapping[str, Group]) -> Iterator[inspect.Parameter]:
 
 def _annotation(knob: Knob, group: Group) -> Any:
     rules = knob.rules
-    shown = {"group": group, "help": describe(knob), "show_default": False, "negative_iterable": ""}
+    shown: dict[str, Any] = {"group": group, "help": describe(knob), "show_default": False, "negative_iterable": ""}
     if rules.kind is bool:
         return Annotated[list[bool] | None, Parameter(**shown)]
     shown["metavar"] = metavar(knob)
@@ -107,10 +108,10 @@ def _annotation(knob: Knob, group: Group) -> Any:
 
 
 def _refused_annotation(flag: Unimplemented) -> Any:
-    names = {"alias": flag.short} if flag.short else {}
+    hidden: dict[str, Any] = {"show": False, "negative_iterable": "", "alias": flag.short}
     if flag.switch:
-        return Annotated[list[bool] | None, Parameter(show=False, negative_iterable="", **names)]
-    return Annotated[list[str] | None, Parameter(show=False, negative_iterable="", consume_multiple=True, **names)]
+        return Annotated[list[bool] | None, Parameter(**hidden)]
+    return Annotated[list[str] | None, Parameter(**hidden, consume_multiple=True)]
 
 
 def _parameter(name: str, annotation: Any, kind: Any = inspect.Parameter.KEYWORD_ONLY) -> inspect.Parameter:

@@ -6,7 +6,7 @@ import ast
 import functools
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -55,7 +55,7 @@ def all_knobs() -> Mapping[str, Knob]:
 def build(values: Mapping[str, Any]) -> ServeConfig:
     """The tree with these fields set and all others at their defaults. Raises `ConfigError` from the sections."""
     tree: dict[str, Any] = {}
-    for name, hint in get_type_hints(ServeConfig).items():
+    for name, hint in _fields_of_tree():
         if is_dataclass(hint):
             tree[name] = hint(**{known.name: values[known.name] for known in fields(hint) if known.name in values})
         elif name in values:
@@ -63,8 +63,12 @@ def build(values: Mapping[str, Any]) -> ServeConfig:
     return ServeConfig(**tree)
 
 
+def _fields_of_tree() -> Iterable[tuple[str, type]]:
+    return get_type_hints(ServeConfig).items()
+
+
 def _sections() -> Iterator[tuple[type, str]]:
-    for name, hint in get_type_hints(ServeConfig).items():
+    for name, hint in _fields_of_tree():
         if is_dataclass(hint):
             summary = (inspect.getdoc(hint) or "").splitlines()[0].rstrip(".")
             title = name.upper() if len(name) <= 4 else name.capitalize()

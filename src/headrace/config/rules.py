@@ -132,7 +132,7 @@ class FieldRules:
 
 
 @functools.cache
-def rules_of(section: type) -> dict[str, FieldRules]:
+def rules_of(section: type[Any]) -> dict[str, FieldRules]:
     """The rules of each field of a section, by name. Fields that are sections themselves are left out."""
     hints = get_type_hints(section, include_extras=True)
     return {
@@ -142,7 +142,8 @@ def rules_of(section: type) -> dict[str, FieldRules]:
 
 def check_fields(section: object) -> None:
     """For a section's `__post_init__`. Raises `ConfigError`, naming the field and what is allowed."""
-    for name, rules in rules_of(type(section)).items():
+    kind: type[Any] = type(section)
+    for name, rules in rules_of(kind).items():
         rules.check(getattr(section, name), name)
 
 

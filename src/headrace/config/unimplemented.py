@@ -26,7 +26,7 @@ class Unimplemented:
         if str(value).casefold() in self.harmless:
             return
         if self.harmless and not self.switch:
-            raise ConfigError(f"{label} {value} is not implemented yet: only {' or '.join(self.harmless)} is.")
+            raise ConfigError(f"{label}: {value} is not implemented yet, only {' or '.join(self.harmless)} is.")
         raise ConfigError(f"{label} is not implemented yet.")
 
 

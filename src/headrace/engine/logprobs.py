@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from headrace.core.request import TokenLogprobs
@@ -51,7 +52,7 @@ def _of_rows(logits: Tensor, token_ids: Tensor, counts: list[int]) -> list[Token
     host = columns.cpu().numpy()
     scores = host[:, [0, 1, 2, *range(5, 5 + depth)]].astype(np.float32)
     ids = host[:, 5 + depth :].astype(np.int64)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         logprobs = (scores[:, 2:] - scores[:, :1]) - scores[:, 1:2]
 
     results: list[TokenLogprobs | None] = []
@@ -86,7 +87,7 @@ def _best(logits: Tensor, depth: int) -> tuple[Tensor, Tensor]:
     return values, ids.gather(-1, by_value)
 
 
-def _resolve_tie(logits: Tensor, top_ids: np.ndarray, best: np.ndarray) -> np.ndarray:
+def _resolve_tie(logits: Tensor, top_ids: NDArray[np.int64], best: NDArray[np.float32]) -> NDArray[np.int64]:
     """The ids to list when the last place is shared with tokens that are out of view: of those, the lowest."""
     better = int((best > best[-1]).sum())
     tied = (logits == float(best[-1])).nonzero()[: len(best) - better, 0]

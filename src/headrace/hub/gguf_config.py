@@ -189,7 +189,7 @@ def _gemma3(metadata: _Metadata, config: dict[str, Any]) -> dict[str, Any]:
     return {
         "hidden_activation": "gelu_pytorch_tanh",
         "sliding_window": metadata.integer("attention.sliding_window"),
-        "layer_types": _layer_types(metadata.get("attention.sliding_window_pattern") or 6, num_layers),
+        "layer_types": _layer_types(metadata, num_layers),
         "rope_local_base_freq": metadata.decimal("rope.freq_base_swa") or 10000.0,
         "query_pre_attn_scalar": scalar,
         "attn_logit_softcapping": metadata.decimal("attn_logit_softcapping"),
@@ -197,12 +197,14 @@ def _gemma3(metadata: _Metadata, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _layer_types(pattern: Any, num_layers: int) -> list[str]:
-    """`pattern` is a period, whose last layer is the full one, or says of each layer whether it slides."""
-    if isinstance(pattern, int):
-        slides = [(layer + 1) % pattern != 0 for layer in range(num_layers)]
+def _layer_types(metadata: _Metadata, num_layers: int) -> list[str]:
+    key = "attention.sliding_window_pattern"
+    by_layer = metadata.get(key)
+    if isinstance(by_layer, np.ndarray) and len(by_layer) == num_layers:
+        slides = [bool(value) for value in by_layer]
     else:
-        slides = [bool(value) for value in pattern[:num_layers]]
+        period = metadata.integer(key, 6)  # its last layer is the one that sees everything
+        slides = [(layer + 1) % period != 0 for layer in range(num_layers)]
     return ["sliding_attention" if slide else "full_attention" for slide in slides]
 
 

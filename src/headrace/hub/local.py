@@ -21,7 +21,8 @@ def weights_path(path: Path, gguf: str = "") -> Path:
         return path
     if not gguf and _has_safetensors(path):
         return path
-    found = [file.relative_to(path).as_posix() for file in sorted(path.rglob("*.gguf"))]
+    candidates = [*path.glob("*.gguf"), *path.glob("*/*.gguf")]  # no deeper: the folder may be somebody's home
+    found = sorted(file.relative_to(path).as_posix() for file in candidates)
     try:
         return path / choose_gguf(found, gguf)
     except BadCheckpoint as error:

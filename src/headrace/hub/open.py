@@ -27,11 +27,11 @@ def open_checkpoint(model: str, *, revision: str | None = None) -> Checkpoint:
     is none, `BadCheckpoint` if its files are damaged, incomplete or not supported, `ConfigError` for a revision of
     something that has none.
     """
-    path = Path(os.path.expanduser(model))
-    if model in KNOWN or os.path.exists(path):  # of `os`: it takes any text, however long
+    location = os.path.expanduser(model)
+    if model in KNOWN or os.path.exists(location):  # not `Path.exists`: that raises for some texts
         if revision is not None:
             raise ConfigError(f"revision {revision!r} makes no sense for {model!r}: only Hub ids have revisions")
-        return _open_known(model) if model in KNOWN else _open_path(model, path)
+        return _open_known(model) if model in KNOWN else _open_path(model, Path(location))
     if is_path(model):
         raise ModelNotFound(f"{model}: no such file or folder")
     if is_hub_id(model):

@@ -91,12 +91,17 @@ def _download(repository: str, revision: str | None, gguf: str, *, draw_bars: bo
 def _cached(repository: str, revision: str | None, gguf: str, because: Exception) -> Path:
     from huggingface_hub import errors, snapshot_download
 
+    unreachable = f"{repository} cannot be fetched ({type(because).__name__}: {because})"
+    hint = (
+        "Check the network (HTTPS_PROXY, HF_ENDPOINT, HF_HUB_OFFLINE), or name a local folder or a .gguf file instead"
+    )
     try:
-        folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        # No patterns: that files we never asked for are missing does not make the snapshot incomplete.
+        folder = Path(snapshot_download(repository, revision=revision, local_files_only=True, allow_patterns=[]))
+        return weights_path(folder, gguf)
     except errors.LocalEntryNotFoundError:
+        raise ModelNotFound(f"{unreachable}, and the Hub's cache on this machine does not hold it. {hint}") from because
+    except BadCheckpoint as error:
         raise ModelNotFound(
-            f"{repository} is not in the Hub's cache on this machine and cannot be fetched "
-            f"({type(because).__name__}: {because}). Check the network (HTTPS_PROXY, HF_ENDPOINT, HF_HUB_OFFLINE), or "
-            "name a local folder or a .gguf file instead"
+            f"{unreachable}, and its copy in the Hub's cache does not serve: {error}. {hint}"
         ) from because
-    return weights_path(folder, gguf)

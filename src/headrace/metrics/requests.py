@@ -49,7 +49,10 @@ class RequestMetrics:
         sizes = buckets.token_counts(_LONGEST)
         self._finished = _finished_by_reason(family)
         self._rejections = Counter(
-            PREFIX + "admission_rejections", "Requests answered 503.", ["model_name", "reason"], registry=family.registry
+            PREFIX + "admission_rejections",
+            "Requests answered 503.",
+            ["model_name", "reason"],
+            registry=family.registry,
         )
         self._model_name = family.labels["model_name"]
         self._first_token = family.histogram(

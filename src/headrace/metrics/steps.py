@@ -21,7 +21,9 @@ class StepMetrics:
             family.gauge("kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1."),
             family.gauge("gpu_cache_usage_perc", "Older name of vllm:kv_cache_usage_perc."),
         ]
-        self._cache_config = family.gauges("cache_config_info", "Shape of the KV cache.", "block_size", "num_gpu_blocks")
+        self._cache_config = family.gauges(
+            "cache_config_info", "Shape of the KV cache.", "block_size", "num_gpu_blocks"
+        )
         self._prompt_tokens = family.counter("prompt_tokens", "Prompt tokens processed, computed or found cached.")
         by_source = family.counters("prompt_tokens_by_source", "Prompt tokens by where their keys came from.", "source")
         self._computed_tokens = by_source.labels(**self._labels, source="local_compute")

@@ -1,10 +1,13 @@
 """What a user can ask for, free of any protocol: text and conversations in, deltas of text and tokens out.
 
-    generator.start(Generation(...)) -> GenerationStream -> Delta, Delta, …
+async with await generator.start(Generation(...)) as stream:
+    async for delta in stream: ...
 """
 
+from headrace.service.generation import Generator
 from headrace.service.observer import FinishedRequest, RequestObserver
 from headrace.service.services import Services
+from headrace.service.stream import GenerationStream
 from headrace.service.types import Conversation, Delta, Generation, Message, PositionLogprobs, TokenChoice
 
 __all__ = [
@@ -12,6 +15,8 @@ __all__ = [
     "Delta",
     "FinishedRequest",
     "Generation",
+    "GenerationStream",
+    "Generator",
     "Message",
     "PositionLogprobs",
     "RequestObserver",

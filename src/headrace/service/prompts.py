@@ -209,7 +209,9 @@ class PromptPreparer:
 
 def _at_most(parameter: str, count: int, limit: int, what: str) -> None:
     if count > limit:
-        raise BadRequest(f"{parameter}: at most {limit} {what} are allowed, got {count}.", parameter=parameter, value=count)
+        raise BadRequest(
+            f"{parameter}: at most {limit} {what} are allowed, got {count}.", parameter=parameter, value=count
+        )
 
 
 def _clamped(bias: Mapping[int, float]) -> dict[int, float]:

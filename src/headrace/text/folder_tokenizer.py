@@ -29,9 +29,7 @@ def tokenizer_from_folder(path: Path) -> TokenizerParts:
     backend.no_padding()
     _add_missing(backend, config, special_map)
     special_tokens = {
-        role: _text(value)
-        for role in SPECIAL_ROLES
-        if (value := config.get(role) or special_map.get(role)) is not None
+        role: _text(value) for role in SPECIAL_ROLES if (value := config.get(role) or special_map.get(role)) is not None
     }
     if "add_bos_token" in config or "add_eos_token" in config:
         backend.post_processor = begin_and_end(
@@ -41,7 +39,12 @@ def tokenizer_from_folder(path: Path) -> TokenizerParts:
             add_eos=bool(config.get("add_eos_token")),
         )
     shown = {"tokenizer_class": "PreTrainedTokenizerFast", **config, **special_tokens}
-    return TokenizerParts(backend=backend, special_tokens=special_tokens, config=shown)
+    return TokenizerParts(
+        backend=backend,
+        max_piece_chars=max(map(len, backend.get_vocab()), default=1),
+        special_tokens=special_tokens,
+        config=shown,
+    )
 
 
 def _read_backend(file: Path) -> Tokenizer:
@@ -50,9 +53,7 @@ def _read_backend(file: Path) -> Tokenizer:
     except Exception as error:  # tokenizers raises nothing more precise
         if file.is_file():
             raise BadCheckpoint(f"{file}: cannot be read as a tokenizer: {error}") from None
-        raise BadCheckpoint(
-            f"{file.parent}: has no {_TOKENIZER}; give a folder that has one by --tokenizer."
-        ) from None
+        raise BadCheckpoint(f"{file.parent}: has no {_TOKENIZER}; give a folder that has one by --tokenizer.") from None
 
 
 def _read_object(file: Path) -> dict[str, Any]:

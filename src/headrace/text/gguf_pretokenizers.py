@@ -90,45 +90,40 @@ class Splitting:
     ignore_merges: bool = False
 
 
-_GPT2_NAMES = "gpt-2 phi-2 mpt olmo jais trillion granite-docling exaone4 gigachat a.x-4.0 mellum".split()
-_SINGLE_DIGIT_NAMES = "smollm starcoder refact command-r codeshell exaone minerva-7b".split()
-_LLAMA3_NAMES = "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2".split()
-_CL100K_NAMES = "dbrx smaug-bpe chatglm-bpe glm4".split()
-_QWEN2_NAMES = "qwen2 deepseek-r1-qwen kormo megrez stablelm2 hunyuan grok-2".split()
-_GPT4O_NAMES = "gpt-4o llama4 kanana2 minimax-m2".split()
-
-
 def splitting(name: str | None) -> Splitting:
     """The splitting called `name`; GPT-2's if the file names none or `default`, as transformers has it.
 
     (llama.cpp's own `default` is Falcon's splitting, with a warning that quality will suffer.)
     Raises `BadCheckpoint`, naming the name, if it is not known: a guess would spoil the model's input silently.
     """
-    if name is None or name == "default" or name in _GPT2_NAMES:
-        return Splitting(pre_tokenizer=_gpt2())
-    if name in _SINGLE_DIGIT_NAMES:
-        return Splitting(pre_tokenizer=_single_digits())
-    if name in _LLAMA3_NAMES:
-        # Published with "ignore_merges": true; transformers forgets it when it reads a GGUF file.
-        return Splitting(pre_tokenizer=_in_order(_LLAMA3), add_bos=True, ignore_merges=True)
-    if name == "tekken":
-        return Splitting(pre_tokenizer=_in_order(_TEKKEN), add_bos=True, ignore_merges=True)
-    if name in _CL100K_NAMES:
-        return Splitting(pre_tokenizer=_in_order(_LLAMA3))
-    if name in _QWEN2_NAMES:
-        return Splitting(pre_tokenizer=_in_order(_QWEN2))
-    if name == "qwen35":
-        return Splitting(pre_tokenizer=_in_order(_QWEN35))
-    if name in _GPT4O_NAMES:
-        return Splitting(pre_tokenizer=_in_order(_GPT4O))
-    if name == "falcon":
-        return Splitting(pre_tokenizer=_falcon())
-    if name == "deepseek-llm":
-        return Splitting(pre_tokenizer=_deepseek_llm())
-    if name == "deepseek-coder":
-        return Splitting(pre_tokenizer=_deepseek_coder())
-    if name in ("deepseek-v3", "hunyuan-dense"):
-        return Splitting(pre_tokenizer=_deepseek3())
+    match name:
+        case None | "default" | "gpt-2" | "phi-2" | "mpt" | "olmo" | "jais" | "trillion" | "granite-docling":
+            return Splitting(pre_tokenizer=_gpt2())
+        case "exaone4" | "gigachat" | "a.x-4.0" | "mellum":
+            return Splitting(pre_tokenizer=_gpt2())
+        case "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b":
+            return Splitting(pre_tokenizer=_single_digits())
+        case "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2":
+            # Published with "ignore_merges": true; transformers forgets it when it reads a GGUF file.
+            return Splitting(pre_tokenizer=_in_order(_LLAMA3), add_bos=True, ignore_merges=True)
+        case "tekken":
+            return Splitting(pre_tokenizer=_in_order(_TEKKEN), add_bos=True, ignore_merges=True)
+        case "dbrx" | "smaug-bpe" | "chatglm-bpe" | "glm4":
+            return Splitting(pre_tokenizer=_in_order(_LLAMA3))
+        case "qwen2" | "deepseek-r1-qwen" | "kormo" | "megrez" | "stablelm2" | "hunyuan" | "grok-2":
+            return Splitting(pre_tokenizer=_in_order(_QWEN2))
+        case "qwen35":
+            return Splitting(pre_tokenizer=_in_order(_QWEN35))
+        case "gpt-4o" | "llama4" | "kanana2" | "minimax-m2":
+            return Splitting(pre_tokenizer=_in_order(_GPT4O))
+        case "falcon":
+            return Splitting(pre_tokenizer=_falcon())
+        case "deepseek-llm":
+            return Splitting(pre_tokenizer=_deepseek_llm())
+        case "deepseek-coder":
+            return Splitting(pre_tokenizer=_deepseek_coder())
+        case "deepseek-v3" | "hunyuan-dense":
+            return Splitting(pre_tokenizer=_deepseek3())
     raise BadCheckpoint(
         f"tokenizer.ggml.pre is {name!r}, a way of splitting text that is not known here; "
         "give a folder with the model's tokenizer.json by --tokenizer."

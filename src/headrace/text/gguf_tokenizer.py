@@ -75,7 +75,12 @@ def tokenizer_from_gguf(path: Path, metadata: Mapping[str, Any]) -> TokenizerPar
         "add_eos_token": add_eos,
         **special_tokens,
     }
-    return TokenizerParts(backend=backend, special_tokens=special_tokens, config=config)
+    return TokenizerParts(
+        backend=backend,
+        max_piece_chars=max(map(len, vocabulary.pieces), default=1),
+        special_tokens=special_tokens,
+        config=config,
+    )
 
 
 class _Vocabulary:
@@ -89,7 +94,7 @@ class _Vocabulary:
         self.types: list[int] = self._numbers("token_type", TokenType.NORMAL)
         if self.setting("model", None) == "llama":
             # Runs of spaces are written as such in the file; the text will have them as U+2581 when they are sought.
-            self.pieces = [_SPACE * len(piece) if piece and not piece.strip(" ") else piece for piece in self.pieces]
+            self.pieces = [_SPACE * len(piece) if " " in piece and not piece.strip(" ") else piece for piece in self.pieces]
 
     def setting(self, key: str, default: Any) -> Any:
         return self._metadata.get(f"tokenizer.ggml.{key}", default)
@@ -174,9 +179,7 @@ def _sentencepiece(vocabulary: _Vocabulary) -> Tokenizer:
     if vocabulary.setting("add_space_prefix", not vocabulary.architecture.startswith("gemma")):
         steps.append(decoders.Strip(content=" ", left=1))
         if vocabulary.architecture == "phi3":  # published with the older form: a space before what begins with one
-            backend.normalizer = normalizers.Sequence(
-                [normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)]
-            )
+            backend.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)])
         else:
             backend.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, prepend_scheme="first", split=False)
     else:

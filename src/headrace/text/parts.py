@@ -13,9 +13,13 @@ SPECIAL_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizerParts:
-    """`special_tokens` holds the text of a special token by its role; `config` what `/tokenizer_info` tells."""
+    """`special_tokens` holds the text of a special token by its role; `config` what `/tokenizer_info` tells.
+
+    `max_piece_chars` is the length of the longest vocabulary entry in characters.
+    """
 
     backend: tokenizers.Tokenizer
+    max_piece_chars: int
     special_tokens: dict[str, str]
     config: dict[str, Any]
 

@@ -113,3 +113,12 @@ class TokenBytes(dict[int, bytes]):
 def piece_of(backend: Tokenizer, token_id: int) -> str | None:
     """The vocabulary entry of `token_id`; None beyond the vocabulary, where tokenizers may raise."""
     return backend.id_to_token(token_id) if 0 <= token_id < 1 << 32 else None
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether `data` is UTF-8, from its first byte to its last."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

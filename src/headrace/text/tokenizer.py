@@ -11,9 +11,9 @@ from headrace.hub.checkpoint import Checkpoint
 from headrace.hub.gguf import read_gguf_header
 from headrace.text.folder_tokenizer import tokenizer_from_folder
 from headrace.text.gguf_tokenizer import tokenizer_from_gguf
-from headrace.text.incremental import ByteDecoder, IncrementalDecoder, WindowDecoder, unfinished_tail
+from headrace.text.incremental import ByteDecoder, IncrementalDecoder, WindowDecoder
 from headrace.text.parts import TokenizerParts
-from headrace.text.token_bytes import TokenBytes, piece_of, piece_spelling
+from headrace.text.token_bytes import TokenBytes, is_utf8, piece_of, piece_spelling
 
 _LOOK_BACK = 4
 """Tokens before one that may hold the beginning of its first character."""
@@ -36,9 +36,8 @@ class Tokenizer:
         self.eos_token = parts.special_tokens.get("eos_token")
         self.pad_token = parts.special_tokens.get("pad_token")
         self.eos_token_id: int | None = None if self.eos_token is None else backend.token_to_id(self.eos_token)
-        vocabulary = backend.get_vocab()
-        self.vocab_size = len(vocabulary)
-        self.max_piece_chars = max(map(len, vocabulary), default=1)
+        self.vocab_size: int = backend.get_vocab_size()
+        self.max_piece_chars = parts.max_piece_chars
         added = backend.get_added_tokens_decoder()
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         self._added_ids = frozenset(added)
@@ -121,18 +120,14 @@ class Tokenizer:
         """
         if self._spelling is None:
             return self._decode_window([token_id], False, True)
-        data = self._bytes[token_id]
-        if _is_whole(data):
-            return data.decode()
-        # Tokens that were given as the empty string because they end inside a character belong to this one.
-        for earlier in reversed(before[-_LOOK_BACK:]):
-            head = self._bytes[earlier]
-            if not unfinished_tail(head) and not _only_continues(head):
-                break
+        own = data = self._bytes[token_id]
+        earlier = iter(before[: -_LOOK_BACK - 1 : -1])
+        while not is_utf8(data):
+            head = self._bytes[previous] if (previous := next(earlier, None)) is not None else b""
+            if is_utf8(head):  # nor empty: nothing further back can belong to this token's character
+                return own.decode(errors="replace") if is_utf8(own[-1:]) else ""
             data = head + data
-            if _is_whole(data):
-                return data.decode()
-        return ""
+        return data.decode()
 
     def info(self) -> dict[str, Any]:
         """The tokenizer's configuration, with `tokenizer_class`; the body of `/tokenizer_info`."""
@@ -157,15 +152,3 @@ def _runs(ids: Iterable[int], alone: frozenset[int]) -> list[list[int]]:
         else:
             runs.append([token_id])
     return runs
-
-
-def _is_whole(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _only_continues(data: bytes) -> bool:
-    return bool(data) and all(byte & 0xC0 == 0x80 for byte in data)

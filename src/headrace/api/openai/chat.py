@@ -171,8 +171,8 @@ class ChatFormat:
         completion_tokens: int,
         *,
         fingerprint: str | UnsetType = UNSET,
-        prompt_token_ids: list[int] | None | UnsetType = UNSET,
-        prompt_text: str | None | UnsetType = UNSET,
+        prompt_token_ids: list[int] | UnsetType | None = UNSET,
+        prompt_text: str | UnsetType | None = UNSET,
     ) -> bytes:
         return encode(
             ChatChunk(

@@ -26,7 +26,6 @@ from headrace.core.errors import BadRequest
 from headrace.core.request import FinishReason
 from headrace.service import Delta, Generation, PositionLogprobs
 
-
 T = TypeVar("T")
 
 
@@ -35,17 +34,11 @@ def generations(
     defaults: Mapping[str, Any],
     *,
     request_id: str,
-    most_prompts: int,
     priority_header: str | None = None,
 ) -> list[Generation]:
-    """One call a prompt, in order."""
+    """One call a prompt, in order. Raises `BadRequest` if a value makes no sense."""
     check_streamable(body)
     prompts = _prompts(body.prompt)
-    if len(prompts) > most_prompts:
-        raise BadRequest(
-            f"prompt: at most {most_prompts} prompts are allowed in one request, got {len(prompts)}.",
-            parameter="prompt",
-        )
     sampling = completion_sampling(body, defaults)
     return [
         generation(
@@ -60,13 +53,10 @@ def generations(
     ]
 
 
-def _prompts(given: str | list[str] | list[int] | list[list[int]]) -> list[str] | list[list[int]]:
-    if isinstance(given, str):
-        prompts: list[Any] = [given]
-    elif given and isinstance(given[0], int):
-        prompts = [given]
-    else:
-        prompts = given
+def _prompts(given: str | list[str] | list[int] | list[list[int]]) -> list[str | list[int]]:
+    """A flat list of ids is one prompt."""
+    one = isinstance(given, str) or (bool(given) and isinstance(given[0], int))
+    prompts: list[Any] = [given] if one else list(given)
     if not prompts or not all(prompts):
         raise BadRequest("prompt must not be empty.", parameter="prompt")
     return prompts

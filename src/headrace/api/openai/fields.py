@@ -70,7 +70,7 @@ class UndeclaredFields:
         self._logged: set[str] = set()
 
     def check(self, body: Body) -> None:
-        """Raises `Unsupported` for a parameter that is not implemented; under strict rules `BadRequest` for an unknown."""
+        """Raises `Unsupported` for what is not implemented; under strict rules `BadRequest` for what nobody knows."""
         for name, value in (body.model_extra or {}).items():
             harmless = NOT_IMPLEMENTED.get(name)
             if harmless is None:

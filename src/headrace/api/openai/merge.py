@@ -19,11 +19,11 @@ class MergedStreams:
     """
 
     def __init__(self, streams: Sequence[GenerationStream]) -> None:
-        self._streams = streams
+        self.streams = streams
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> MergedStreams:
-        for stream in self._streams:
+        for stream in self.streams:
             await self._stack.enter_async_context(stream)
         return self
 
@@ -31,12 +31,12 @@ class MergedStreams:
         await self._stack.aclose()
 
     async def deltas(self) -> AsyncGenerator[tuple[int, Delta], None]:
-        if len(self._streams) == 1:
-            async for delta in self._streams[0]:
+        if len(self.streams) == 1:
+            async for delta in self.streams[0]:
                 yield 0, delta
             return
-        arrived: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue(maxsize=len(self._streams))
-        pumps = [asyncio.create_task(_pump(index, stream, arrived)) for index, stream in enumerate(self._streams)]
+        arrived: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue(maxsize=len(self.streams))
+        pumps = [asyncio.create_task(_pump(index, stream, arrived)) for index, stream in enumerate(self.streams)]
         try:
             running = len(pumps)
             while running:
@@ -75,19 +75,18 @@ class WholeChoice:
     stop_reason: int | str | None = None
 
 
-async def collect(streams: Sequence[GenerationStream]) -> list[list[WholeChoice]]:
+async def collect(merged: MergedStreams) -> list[list[WholeChoice]]:
     """Every choice of every prompt, once all have ended; index them by prompt, then by choice."""
-    wholes = [[WholeChoice() for _ in range(stream.n)] for stream in streams]
-    pieces: list[list[list[str]]] = [[[] for _ in range(stream.n)] for stream in streams]
-    async with MergedStreams(streams) as merged, aclosing(merged.deltas()) as deltas:
+    wholes = [[WholeChoice() for _ in range(stream.n)] for stream in merged.streams]
+    texts: dict[tuple[int, int], list[str]] = {}
+    async with aclosing(merged.deltas()) as deltas:
         async for prompt, delta in deltas:
             whole = wholes[prompt][delta.choice]
-            pieces[prompt][delta.choice].append(delta.text)
+            texts.setdefault((prompt, delta.choice), []).append(delta.text)
             whole.token_ids += delta.token_ids
             whole.logprobs += delta.logprobs
             if delta.finish_reason is not None:
                 whole.finish_reason, whole.stop_reason = delta.finish_reason, delta.stop_reason
-    for choices, texts in zip(wholes, pieces, strict=True):
-        for whole, parts in zip(choices, texts, strict=True):
-            whole.text = "".join(parts)
+    for (prompt, choice), pieces in texts.items():
+        wholes[prompt][choice].text = "".join(pieces)
     return wholes

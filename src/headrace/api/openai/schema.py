@@ -6,10 +6,10 @@ A null means "not given" everywhere but in the fields of `NULL_REFUSED`. Fields 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Required
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, StrictInt, WithJsonSchema, model_validator
-from typing_extensions import Required, TypedDict
+from typing_extensions import TypedDict
 
 Side = Literal["left", "right"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]

@@ -21,22 +21,13 @@ def chat_conversation(body: ChatRequest, default_kwargs: Mapping[str, Any]) -> C
 def conversation(
     body: Templated, default_kwargs: Mapping[str, Any], *, documents: list[dict[str, str]] | None = None
 ) -> Conversation:
-    """Raises `BadRequest` without messages, for a template brought along, or where the ending is contradictory."""
-    if not body.messages:
-        raise BadRequest("messages must not be empty.", parameter="messages")
-    kwargs = body.chat_template_kwargs or {}
-    if body.chat_template is not None or "chat_template" in kwargs:
+    """Raises `BadRequest` for a template brought along."""
+    if body.chat_template is not None:
         raise BadRequest("This server takes no chat template from requests.", parameter="chat_template")
-    if body.continue_final_message and body.add_generation_prompt:
-        raise BadRequest(
-            "continue_final_message needs add_generation_prompt to be false.",
-            parameter="continue_final_message",
-            value=True,
-        )
     return Conversation(
-        messages=body.messages,
+        messages=body.messages or [],
         add_generation_prompt=body.add_generation_prompt,
         continue_final_message=body.continue_final_message,
-        chat_template_kwargs={**default_kwargs, **kwargs},
+        chat_template_kwargs={**default_kwargs, **(body.chat_template_kwargs or {})},
         documents=documents,
     )

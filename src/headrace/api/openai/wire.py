@@ -11,25 +11,25 @@ from msgspec import UNSET, UnsetType
 encode = msgspec.json.Encoder().encode
 
 
-class Wire(msgspec.Struct, kw_only=True):
+class Wire(msgspec.Struct):
     """Base of all response bodies."""
 
 
-class TokenDetails(Wire):
+class TokenDetails(Wire, kw_only=True):
     cached_tokens: int
-    created_cache_tokens: int | None | UnsetType = None
-    multimodal_tokens: int | None | UnsetType = None
+    created_cache_tokens: int | UnsetType | None = None
+    multimodal_tokens: int | UnsetType | None = None
 
 
-class Usage(Wire):
+class Usage(Wire, kw_only=True):
     prompt_tokens: int
     total_tokens: int
     completion_tokens: int
-    prompt_tokens_details: TokenDetails | None | UnsetType = None
-    completion_tokens_details: None | UnsetType = None
+    prompt_tokens_details: TokenDetails | UnsetType | None = None
+    completion_tokens_details: UnsetType | None = None
 
 
-class PromptToken(Wire):
+class PromptToken(Wire, kw_only=True):
     logprob: float
     rank: int
     decoded_token: str
@@ -38,14 +38,14 @@ class PromptToken(Wire):
 PromptLogprobs = list[dict[str, PromptToken] | None]
 
 
-class CompletionLogprobs(Wire):
+class CompletionLogprobs(Wire, kw_only=True):
     text_offset: list[int]
     token_logprobs: list[float | None]
     tokens: list[str]
     top_logprobs: list[dict[str, float] | None]
 
 
-class CompletionChoice(Wire):
+class CompletionChoice(Wire, kw_only=True):
     index: int
     text: str
     logprobs: CompletionLogprobs | None
@@ -57,7 +57,7 @@ class CompletionChoice(Wire):
     routed_experts: None = None
 
 
-class Completion(Wire):
+class Completion(Wire, kw_only=True):
     id: str
     object: str = "text_completion"
     created: int
@@ -71,7 +71,7 @@ class Completion(Wire):
     metrics: None = None
 
 
-class CompletionChunkChoice(Wire):
+class CompletionChunkChoice(Wire, kw_only=True):
     index: int
     text: str
     logprobs: CompletionLogprobs | None
@@ -81,7 +81,7 @@ class CompletionChunkChoice(Wire):
     token_ids: list[int] | None
 
 
-class CompletionChunk(Wire):
+class CompletionChunk(Wire, kw_only=True):
     id: str
     object: str = "text_completion"
     created: int
@@ -91,24 +91,24 @@ class CompletionChunk(Wire):
     usage: Usage | UnsetType = UNSET
 
 
-class ChatToken(Wire):
+class ChatToken(Wire, kw_only=True):
     token: str
     logprob: float
     bytes: list[int]
 
 
-class ChatTokenLogprobs(Wire):
+class ChatTokenLogprobs(Wire, kw_only=True):
     token: str
     logprob: float
     bytes: list[int]
     top_logprobs: list[ChatToken]
 
 
-class ChatLogprobs(Wire):
+class ChatLogprobs(Wire, kw_only=True):
     content: list[ChatTokenLogprobs]
 
 
-class ChatMessage(Wire):
+class ChatMessage(Wire, kw_only=True):
     role: str
     content: str | None
     refusal: None = None
@@ -118,7 +118,7 @@ class ChatMessage(Wire):
     reasoning: None = None
 
 
-class ChatChoice(Wire):
+class ChatChoice(Wire, kw_only=True):
     index: int
     message: ChatMessage
     logprobs: ChatLogprobs | None
@@ -128,7 +128,7 @@ class ChatChoice(Wire):
     routed_experts: None = None
 
 
-class ChatCompletion(Wire):
+class ChatCompletion(Wire, kw_only=True):
     id: str
     object: str = "chat.completion"
     created: int
@@ -145,21 +145,21 @@ class ChatCompletion(Wire):
     metrics: None = None
 
 
-class ChatDelta(Wire):
+class ChatDelta(Wire, kw_only=True):
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
 
 
-class ChatChunkChoice(Wire):
+class ChatChunkChoice(Wire, kw_only=True):
     index: int
     delta: ChatDelta
     logprobs: ChatLogprobs | None = None
     finish_reason: str | None = None
-    stop_reason: int | str | None | UnsetType = UNSET
-    token_ids: list[int] | None | UnsetType = UNSET
+    stop_reason: int | str | UnsetType | None = UNSET
+    token_ids: list[int] | UnsetType | None = UNSET
 
 
-class ChatChunk(Wire):
+class ChatChunk(Wire, kw_only=True):
     id: str
     object: str = "chat.completion.chunk"
     created: int
@@ -167,11 +167,11 @@ class ChatChunk(Wire):
     choices: list[ChatChunkChoice]
     system_fingerprint: str | UnsetType = UNSET
     usage: Usage | UnsetType = UNSET
-    prompt_token_ids: list[int] | None | UnsetType = UNSET
-    prompt_text: str | None | UnsetType = UNSET
+    prompt_token_ids: list[int] | UnsetType | None = UNSET
+    prompt_text: str | UnsetType | None = UNSET
 
 
-class ModelPermission(Wire):
+class ModelPermission(Wire, kw_only=True):
     id: str
     object: str = "model_permission"
     created: int
@@ -186,7 +186,7 @@ class ModelPermission(Wire):
     is_blocking: bool = False
 
 
-class ModelCard(Wire):
+class ModelCard(Wire, kw_only=True):
     id: str
     object: str = "model"
     created: int
@@ -197,17 +197,17 @@ class ModelCard(Wire):
     permission: list[ModelPermission]
 
 
-class ModelList(Wire):
+class ModelList(Wire, kw_only=True):
     object: str = "list"
     data: list[ModelCard]
 
 
-class Tokenized(Wire):
+class Tokenized(Wire, kw_only=True):
     count: int
     max_model_len: int
     tokens: list[int]
     token_strs: list[str | None] | None
 
 
-class Detokenized(Wire):
+class Detokenized(Wire, kw_only=True):
     prompt: str

@@ -1,0 +1,98 @@
+"""Puts the tensors of a checkpoint together to a model's parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from headrace.core.errors import BadCheckpoint
+from headrace.hub.checkpoint import Checkpoint, WeightFormat
+from headrace.models.decoder import DecoderModel
+from headrace.models.parameters import LM_HEAD, Parameter
+from headrace.weights.gguf import GgufSource
+from headrace.weights.safetensors import SafetensorsSource
+from headrace.weights.source import TensorSource
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes read so far and the bytes in all."""
+
+_RECOMPUTED = re.compile(r".*\.rotary_emb\.inv_freq")
+"""Buffers that old versions of transformers saved."""
+
+_NAMED_AT_MOST = 5
+
+
+def load_weights(model: DecoderModel, checkpoint: Checkpoint, progress: Progress | None = None) -> None:
+    """Read the checkpoint's tensors into `model`.
+
+    Raises `BadCheckpoint`, naming tensors, if some are missing, left over, of the wrong shape or of a type that is
+    not supported; all but the last before anything large is read.
+    """
+    source = _open(checkpoint)
+    parameters = [
+        parameter
+        for parameter in model.parameters
+        if not parameter.optional or all(part.name in source.shapes for part in parameter.parts)
+    ]
+    try:
+        _check(model, parameters, source)
+    except BadCheckpoint as error:
+        raise BadCheckpoint(f"{checkpoint.path}: {error}") from None
+    model.load(_read(model, parameters, source, progress))
+
+
+def _open(checkpoint: Checkpoint) -> TensorSource:
+    if checkpoint.format is WeightFormat.SAFETENSORS:
+        return SafetensorsSource(checkpoint.path)
+    if checkpoint.gguf is None:
+        raise BadCheckpoint(f"{checkpoint.path}: a GGUF checkpoint without its header")
+    return GgufSource(checkpoint.path, checkpoint.gguf)
+
+
+def _check(model: DecoderModel, parameters: list[Parameter], source: TensorSource) -> None:
+    wanted = {part.name: part.shape for parameter in parameters for part in parameter.parts}
+    if missing := [name for name in wanted if name not in source.shapes]:
+        raise BadCheckpoint(f"{_listed(missing)} missing")
+    for name, shape in wanted.items():
+        if source.shapes[name] != shape:
+            raise BadCheckpoint(
+                f"tensor {name!r} has shape {list(source.shapes[name])}, {list(shape)} is expected from the config"
+            )
+    left_over = [name for name in source.shapes if name not in wanted and not _RECOMPUTED.fullmatch(name)]
+    if model.spec.tied_embeddings and LM_HEAD in left_over:
+        left_over.remove(LM_HEAD)  # a second copy of the embeddings
+    if left_over:
+        raise BadCheckpoint(f"{_listed(left_over)} left over: no part of the model takes them")
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+    return f"tensors {', '.join(map(repr, names[:_NAMED_AT_MOST]))}{more}"
+
+
+def _read(
+    model: DecoderModel, parameters: list[Parameter], source: TensorSource, progress: Progress | None
+) -> Iterator[tuple[str, Tensor]]:
+    total = sum(source.size(part.name) for parameter in parameters for part in parameter.parts)
+    done = 0
+    for parameter in parameters:
+        dtype = torch.float32 if parameter.is_norm else model.dtype
+        tensor = torch.empty(parameter.shape, dtype=dtype, device=model.device)
+        row = 0
+        for part in parameter.parts:
+            rows = tensor[row : row + part.rows_shape[0]]
+            row += len(rows)
+            if part.copies is None:
+                source.read(part.name, rows)
+            else:
+                source.read(part.name, rows[0])
+                rows[1:] = rows[0]
+            done += source.size(part.name)
+        if parameter.is_norm and not source.norm_offset_applied:
+            tensor.add_(model.norm_offset)
+        yield parameter.name, tensor
+        if progress is not None:
+            progress(done, total)
