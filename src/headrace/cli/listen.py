@@ -80,8 +80,7 @@ def _listen_on_port(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as problem:
-        hint = " Is another server running there? Choose another with --port." if _in_use(problem) else ""
-        raise StartupError(f"cannot listen on {host}:{port}: {problem.strerror or problem}.{hint}") from None
+        raise _cannot_listen(f"{host}:{port}", problem, "Choose another port with --port.") from None
 
 
 def _listen_on_path(path: Path) -> socket.socket:
@@ -92,8 +91,7 @@ def _listen_on_path(path: Path) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as problem:
         listener.close()
-        hint = " Is another server running there?" if _in_use(problem) else ""
-        raise StartupError(f"cannot listen on {path}: {problem.strerror or problem}.{hint}") from None
+        raise _cannot_listen(str(path), problem, "Choose another path with --uds.") from None
     return listener
 
 
@@ -108,5 +106,8 @@ def _remove_stale(path: Path) -> None:
             path.unlink()
 
 
-def _in_use(problem: OSError) -> bool:
-    return problem.errno == errno.EADDRINUSE
+def _cannot_listen(where: str, problem: OSError, hint: str) -> StartupError:
+    if problem.errno == errno.EADDRINUSE:
+        return StartupError(f"cannot listen on {where}: it is in use, perhaps by another server. {hint}")
+    reason = str(problem) if isinstance(problem, socket.gaierror) or not problem.errno else os.strerror(problem.errno)
+    return StartupError(f"cannot listen on {where}: {reason}.")

@@ -18,12 +18,20 @@ def set_up_logging(config: LoggingConfig) -> None:
     logging.addLevelName(_TRACE, "TRACE")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(FORMAT))
+    handler.addFilter(_name_plainly)
     logging.basicConfig(level=config.log_level, handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(config.uvicorn_log_level.upper())
     access = logging.getLogger("uvicorn.access")
     access.disabled = config.disable_uvicorn_access_log
     if config.disable_access_log_for_endpoints:
         access.addFilter(SkipPaths(frozenset(config.disable_access_log_for_endpoints)))
+
+
+def _name_plainly(record: logging.LogRecord) -> bool:
+    """uvicorn reports everything through a logger called `uvicorn.error`, which reads like an error."""
+    if record.name == "uvicorn.error":
+        record.name = "uvicorn"
+    return True
 
 
 class SkipPaths(logging.Filter):

@@ -15,6 +15,7 @@ from headrace.kernels.ops import AttentionRules
 from headrace.models.spec import (
     Activation,
     DynamicScaling,
+    FrequencyDivisors,
     LayerSpec,
     LinearScaling,
     Llama3Scaling,
@@ -72,11 +73,11 @@ def sizes(config: Config) -> dict[str, Any]:
 
 
 def max_position(config: Config) -> int:
-    """The longest sequence. The `dynamic` type is the one whose factor extends `max_position_embeddings`."""
+    """The longest sequence: `max_position_embeddings`, unless the rotary scaling says that it reaches further."""
     length = required(config, "max_position_embeddings")
-    parameters = _rope_parameters(config, FULL)
-    if _rope_type(parameters) == "dynamic":
-        return int(length * _number(parameters, "factor"))
+    match rope(config, FULL).scaling:
+        case DynamicScaling(factor, original) | YarnScaling(factor=factor, original_max_position=original):
+            return max(length, int(original * factor))
     return length
 
 
@@ -129,7 +130,9 @@ def _rope_type(parameters: Config) -> str:
 
 def _scaling(config: Config, parameters: Config) -> RopeScaling | None:
     longest = required(config, "max_position_embeddings")
-    original = parameters.get("original_max_position_embeddings") or longest
+    original = (
+        parameters.get("original_max_position_embeddings") or config.get("original_max_position_embeddings") or longest
+    )
     match kind := _rope_type(parameters):
         case "default":
             return None
@@ -142,6 +145,8 @@ def _scaling(config: Config, parameters: Config) -> RopeScaling | None:
             return Llama3Scaling(_number(parameters, "factor"), low, high, original)
         case "yarn":
             return _yarn(parameters, longest, original)
+        case "gguf_freqs":
+            return FrequencyDivisors(tuple(parameters["factors"]))
     raise BadCheckpoint(
         f"config.json: rotary embeddings of type {kind!r} are not supported; "
         "supported: default, linear, dynamic, llama3, yarn"

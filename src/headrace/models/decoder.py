@@ -64,7 +64,7 @@ class DecoderModel:
         self._layers: tuple[LayerWeights, ...] = ()
 
     def load(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Take the parameters by name, each once, in any order; `optional` ones may be left out."""
+        """Take the parameters by name, each once, in any order."""
         packed = {parameter.name for parameter in self.parameters if parameter.is_packed}
         layers: list[dict[str, Tensor]] = [{} for _ in self.spec.layers]
         others: dict[str, Tensor] = {}
@@ -80,9 +80,6 @@ class DecoderModel:
         self._embedding = others["embedding"]
         self._final_norm = others["final_norm"]
         self._lm_head = self._embedding if self.spec.tied_embeddings else others["lm_head"]
-        if (factors := others.get("rope_factors")) is not None:
-            for rotary in self._rotaries.values():
-                rotary.divide_frequencies(factors)
 
     @torch.inference_mode()
     def forward(self, token_ids: Tensor, batch: AttentionBatch, kv: Sequence[LayerKV]) -> Tensor:

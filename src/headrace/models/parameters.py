@@ -29,14 +29,12 @@ class Parameter:
     """One tensor of a decoder: `parts` stacked along the first dimension.
 
     `is_norm`: kept in float32; the family's `norm_offset` applies. `is_packed`: read by `Ops.linear` only.
-    `optional`: absent from most checkpoints.
     """
 
     name: str
     parts: tuple[Part, ...]
     is_norm: bool = False
     is_packed: bool = False
-    optional: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,8 +61,6 @@ class LayerNames:
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 LM_HEAD = "lm_head.weight"
-ROPE_FACTORS = "rope_freqs.weight"
-"""Only in GGUF files, where it stands for Llama 3's scaling of the rotary frequencies."""
 
 
 def decoder_parameters(spec: DecoderSpec, names: LayerNames) -> tuple[Parameter, ...]:
@@ -73,7 +69,6 @@ def decoder_parameters(spec: DecoderSpec, names: LayerNames) -> tuple[Parameter,
     parameters = [
         Parameter(name="embedding", parts=(Part(EMBEDDING, (vocab, hidden)),)),
         _norm("final_norm", FINAL_NORM, hidden),
-        Parameter(name="rope_factors", parts=(_vector(ROPE_FACTORS, spec.layers[0].rope.dim // 2),), optional=True),
     ]
     if not spec.tied_embeddings:
         parameters.append(_matrix("lm_head", (LM_HEAD,), (vocab,), hidden))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from headrace.kernels.ops import Rotation
-from headrace.models.spec import DynamicScaling, LinearScaling, Llama3Scaling, RopeSpec, YarnScaling
+from headrace.models.spec import DynamicScaling, FrequencyDivisors, LinearScaling, Llama3Scaling, RopeSpec, YarnScaling
 
 
 class Rotary:
@@ -23,10 +23,6 @@ class Rotary:
         self._dtype = dtype
         self._frequencies = _inverse_frequencies(spec).to(device)
         self._magnitude = spec.scaling.attention_factor if isinstance(spec.scaling, YarnScaling) else 1.0
-
-    def divide_frequencies(self, factors: Tensor) -> None:
-        """Divide each frequency by its own factor, float32 [dim / 2], as GGUF's `rope_freqs` tensor asks for."""
-        self._frequencies = self._frequencies / factors.to(self._frequencies.device)
 
     def __call__(self, positions: Tensor) -> Rotation:
         """The rotation of tokens at `positions`, int64 [T]."""
@@ -69,6 +65,8 @@ def _inverse_frequencies(spec: RopeSpec) -> Tensor:
             return _llama3(frequencies, spec.scaling)
         case YarnScaling():
             return _yarn(frequencies, spec, spec.scaling)
+        case FrequencyDivisors(divisors):
+            return frequencies / torch.tensor(divisors, dtype=torch.float32)
     return frequencies
 
 

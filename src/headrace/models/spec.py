@@ -68,7 +68,14 @@ class YarnScaling:
     truncate: bool
 
 
-RopeScaling = LinearScaling | DynamicScaling | Llama3Scaling | YarnScaling
+@dataclass(frozen=True, slots=True)
+class FrequencyDivisors:
+    """Each of the dim / 2 frequencies has its own divisor, as GGUF files store Llama 3's scaling."""
+
+    divisors: tuple[float, ...]
+
+
+RopeScaling = LinearScaling | DynamicScaling | Llama3Scaling | YarnScaling | FrequencyDivisors
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,11 @@ class Scheduler:
     def has_work(self) -> bool:
         return bool(self._live)
 
+    @property
+    def stats(self) -> StepStats:
+        """The state between steps, in which nothing is computed."""
+        return StepStats(running=len(self._running), waiting=len(self._waiting), kv_usage=self._tables.usage)
+
     def add(self, request: Request) -> None:
         """Queue a request. Raises `BadRequest` if its id is in use or nothing can ever come of it."""
         prompt_len = len(request.prompt_ids)

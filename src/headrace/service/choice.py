@@ -38,7 +38,8 @@ class Choice:
 
         The engine ends a sequence with STOP only at an EOS or stop token, which is then the last of `token_ids`.
         """
-        text, reason = "", stop_reason
+        text = ""
+        reason: int | str | None = stop_reason
         if self._text is not None:
             text, kept, stop = self._read(self._text, token_ids, finish_reason)
             if stop is not None:

@@ -109,14 +109,14 @@ class Generator:
         return streams
 
     async def render(self, conversation: Conversation) -> str:
-        """The conversation in the model's chat template. Raises `BadRequest` if that is impossible or takes too long."""
+        """The conversation in the model's chat template. Raises `BadRequest` if that fails or takes too long."""
         return await self._renderer.render(conversation)
 
     async def tokenize(self, text: str, *, add_special_tokens: bool) -> list[int]:
         return await self._tokenization.tokenize(text, add_special_tokens=add_special_tokens)
 
     async def detokenize(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, special tokens kept; ids beyond the vocabulary have none. Raises `BadRequest` for negative ones."""
+        """The text of `ids`, special tokens kept, none for ids beyond the vocabulary; `BadRequest` for negative ids."""
         return await self._tokenization.detokenize(ids)
 
     def close(self) -> None:

@@ -130,7 +130,7 @@ class PromptPreparer:
         return asked
 
     def _bounded(self, text: str, limit: int | None, side: str) -> str:
-        """The text, or as much of it as can matter. Raises `ContextOverflow` if it cannot fit, without tokenizing it."""
+        """The text, or as much of it as can matter. Raises `ContextOverflow`, without tokenizing, if it cannot fit."""
         piece = self._tokenizer.max_piece_chars
         if limit is not None:
             most = (limit + _BORDER_PIECES) * piece
@@ -151,7 +151,7 @@ class PromptPreparer:
         if tokens < limit:
             return
         if tokens == limit:
-            excess = f"and the prompt plus at least 1 requested output token is longer than the maximum model length of {limit}"
+            excess = f"and with at least 1 requested output token it is longer than the maximum model length of {limit}"
         else:
             excess = "which exceeds this limit even without any output tokens"
         raise ContextOverflow(

@@ -54,10 +54,12 @@ def _gpt2() -> PreTokenizer:
 
 
 def _single_digits() -> PreTokenizer:
-    """GPT-2's expression after every digit has been cut off on its own, as in SmolLM2's published tokenizer.
+    """GPT-2's expression after every digit has been cut off on its own.
 
-    transformers leaves the digits to the expression for such files. That gives the same ids for SmolLM2 only
-    because its vocabulary has no piece of a digit and anything else.
+    The published tokenizers of these models, SmolLM2 among them, are `[Digits, ByteLevel]`, and llama.cpp cuts so
+    too (`llama-vocab.cpp`, LLAMA_VOCAB_PRE_TYPE_SMOLLM: the digit first, then GPT-2's expression). transformers 5.23
+    forgets the first step when it reads a GGUF file. For SmolLM2 it shows in runs of white space before a digit:
+    three tabs and "1" are two tokens here, and three there.
     """
     return Sequence([Digits(individual_digits=True), _gpt2()])
 

@@ -94,7 +94,9 @@ class _Vocabulary:
         self.types: list[int] = self._numbers("token_type", TokenType.NORMAL)
         if self.setting("model", None) == "llama":
             # Runs of spaces are written as such in the file; the text will have them as U+2581 when they are sought.
-            self.pieces = [_SPACE * len(piece) if " " in piece and not piece.strip(" ") else piece for piece in self.pieces]
+            self.pieces = [
+                _SPACE * len(piece) if " " in piece and not piece.strip(" ") else piece for piece in self.pieces
+            ]
 
     def setting(self, key: str, default: Any) -> Any:
         return self._metadata.get(f"tokenizer.ggml.{key}", default)

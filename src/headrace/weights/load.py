@@ -11,7 +11,7 @@ from torch import Tensor
 from headrace.core.errors import BadCheckpoint
 from headrace.hub.checkpoint import Checkpoint, WeightFormat
 from headrace.models.decoder import DecoderModel
-from headrace.models.parameters import LM_HEAD, Parameter
+from headrace.models.parameters import LM_HEAD
 from headrace.weights.gguf import GgufSource
 from headrace.weights.safetensors import SafetensorsSource
 from headrace.weights.source import TensorSource
@@ -19,8 +19,8 @@ from headrace.weights.source import TensorSource
 Progress = Callable[[int, int], None]
 """Called with the bytes read so far and the bytes in all."""
 
-_RECOMPUTED = re.compile(r".*\.rotary_emb\.inv_freq")
-"""Buffers that old versions of transformers saved."""
+_NOT_WEIGHTS = re.compile(r".*\.rotary_emb\.inv_freq|rope_freqs\.weight")
+"""Rotary frequencies that old versions of transformers saved, and GGUF's divisors of them, which the config repeats."""
 
 _NAMED_AT_MOST = 5
 
@@ -32,16 +32,11 @@ def load_weights(model: DecoderModel, checkpoint: Checkpoint, progress: Progress
     not supported; all but the last before anything large is read.
     """
     source = _open(checkpoint)
-    parameters = [
-        parameter
-        for parameter in model.parameters
-        if not parameter.optional or all(part.name in source.shapes for part in parameter.parts)
-    ]
     try:
-        _check(model, parameters, source)
+        _check(model, source)
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{checkpoint.path}: {error}") from None
-    model.load(_read(model, parameters, source, progress))
+    model.load(_read(model, source, progress))
 
 
 def _open(checkpoint: Checkpoint) -> TensorSource:
@@ -52,8 +47,8 @@ def _open(checkpoint: Checkpoint) -> TensorSource:
     return GgufSource(checkpoint.path, checkpoint.gguf)
 
 
-def _check(model: DecoderModel, parameters: list[Parameter], source: TensorSource) -> None:
-    wanted = {part.name: part.shape for parameter in parameters for part in parameter.parts}
+def _check(model: DecoderModel, source: TensorSource) -> None:
+    wanted = {part.name: part.shape for parameter in model.parameters for part in parameter.parts}
     if missing := [name for name in wanted if name not in source.shapes]:
         raise BadCheckpoint(f"{_listed(missing)} missing")
     for name, shape in wanted.items():
@@ -61,7 +56,7 @@ def _check(model: DecoderModel, parameters: list[Parameter], source: TensorSourc
             raise BadCheckpoint(
                 f"tensor {name!r} has shape {list(source.shapes[name])}, {list(shape)} is expected from the config"
             )
-    left_over = [name for name in source.shapes if name not in wanted and not _RECOMPUTED.fullmatch(name)]
+    left_over = [name for name in source.shapes if name not in wanted and not _NOT_WEIGHTS.fullmatch(name)]
     if model.spec.tied_embeddings and LM_HEAD in left_over:
         left_over.remove(LM_HEAD)  # a second copy of the embeddings
     if left_over:
@@ -73,12 +68,10 @@ def _listed(names: list[str]) -> str:
     return f"tensors {', '.join(map(repr, names[:_NAMED_AT_MOST]))}{more}"
 
 
-def _read(
-    model: DecoderModel, parameters: list[Parameter], source: TensorSource, progress: Progress | None
-) -> Iterator[tuple[str, Tensor]]:
-    total = sum(source.size(part.name) for parameter in parameters for part in parameter.parts)
+def _read(model: DecoderModel, source: TensorSource, progress: Progress | None) -> Iterator[tuple[str, Tensor]]:
+    total = sum(source.size(part.name) for parameter in model.parameters for part in parameter.parts)
     done = 0
-    for parameter in parameters:
+    for parameter in model.parameters:
         dtype = torch.float32 if parameter.is_norm else model.dtype
         tensor = torch.empty(parameter.shape, dtype=dtype, device=model.device)
         row = 0

@@ -22,7 +22,8 @@ def _llama(config: Config) -> DecoderSpec:
 def _mistral(config: Config) -> DecoderSpec:
     return DecoderSpec(
         **sizes(config),
-        layers=uniform_layers(config, window=config.get("sliding_window")),
+        # transformers reads a config without the key as if it said 4096; newer models say null.
+        layers=uniform_layers(config, window=config.get("sliding_window", 4096)),
         activation=activation(config),
     )
 
