@@ -101,7 +101,7 @@ def template(checkpoint: Checkpoint, tokenizer: Tokenizer) -> ChatTemplate:
 
 @pytest.fixture
 def make_app(tokenizer: Tokenizer, template: ChatTemplate) -> Callable[..., App]:
-    """`make_app(api={"strict_requests": True}, ...)`: changes by section of the config; `seed` and the like as they are."""
+    """`make_app(api={"strict_requests": True}, ...)`: changes of the config, by section."""
 
     def make(
         *,

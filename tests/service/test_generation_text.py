@@ -32,14 +32,14 @@ def answer(make_generator: MakeGenerator) -> Callable[..., Answer]:
     def ask(
         ids: Sequence[int],
         *,
-        stop: bool = False,
+        stop_token: bool = False,
         stop_reason: int | None = None,
         steps: Callable[[list[int]], list[list[int]]] = one_at_a_time,
         **sampling: object,
     ) -> Answer:
         async def work() -> Answer:
             engine = ScriptedEngine()
-            engine.script = Scripted([ids], stop=stop, stop_reason=stop_reason, steps=steps)
+            engine.script = Scripted([ids], stop=stop_token, stop_reason=stop_reason, steps=steps)
             generator = make_generator(engine)
             params = SamplingParams(**{"max_tokens": 40, **sampling})
             (only,) = await collect(await generator.start(call(PROMPT, params)))
@@ -117,13 +117,13 @@ def test_eos_has_no_text_but_is_counted(
     answer: Callable[..., Answer], tokenizer: Tokenizer, steps: Callable[[list[int]], list[list[int]]]
 ) -> None:
     ids = [*tokenizer.encode("the end"), EOS]
-    said = answer(ids, stop=True, steps=steps, skip_special_tokens=False)
+    said = answer(ids, stop_token=True, steps=steps, skip_special_tokens=False)
     assert (said.text, said.token_ids, said.finish_reason) == ("the end", ids, FinishReason.STOP)
 
 
 def test_stop_token_text_is_shown_where_asked(answer: Callable[..., Answer], tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("red green blue")
-    options = {"stop": True, "stop_reason": ids[-1], "stop_token_ids": [ids[-1]]}
+    options = {"stop_token": True, "stop_reason": ids[-1], "stop_token_ids": [ids[-1]]}
     assert answer(ids, **options).text == "red green"
     said = answer(ids, **options, include_stop_str_in_output=True)
     assert (said.text, said.stop_reason) == ("red green blue", ids[-1])
@@ -136,10 +136,8 @@ def test_characters_are_never_split(answer: Callable[..., Answer], tokenizer: To
     assert not any("\N{REPLACEMENT CHARACTER}" in delta.text for delta in said.deltas)
 
 
-def test_unfinished_character_is_dropped_and_its_ids_kept(
-    answer: Callable[..., Answer], tokenizer: Tokenizer
-) -> None:
-    ids = tokenizer.encode("ok 🙂")[:-1]
+def test_unfinished_character_is_dropped_and_its_ids_kept(answer: Callable[..., Answer], tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("ok 🧑")[:-1]
     said = answer(ids)
     assert said.text == "ok "
     assert said.token_ids == ids

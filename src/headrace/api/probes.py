@@ -25,7 +25,8 @@ def probe_router(services: Services, load: ServerLoad) -> APIRouter:
         return JSONResponse({"server_load": load.requests})
 
     router.get("/health")(health)
-    router.api_route("/ping", methods=["GET", "POST"], operation_id="ping")(health)
+    router.get("/ping")(health)
+    router.post("/ping")(health)
     router.get("/version")(version)
     router.get("/load")(server_load)
     if (metrics := services.metrics) is not None:

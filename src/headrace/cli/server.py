@@ -59,6 +59,7 @@ def http_server(app: ASGIApp, config: ServeConfig) -> HttpServer:
             timeout_keep_alive=http.timeout_keep_alive,
             server_header=False,
             ws="none",
+            lifespan="off",
             ssl_keyfile=http.ssl_keyfile,
             ssl_certfile=http.ssl_certfile,
             ssl_ca_certs=http.ssl_ca_certs,

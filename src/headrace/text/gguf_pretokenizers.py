@@ -56,10 +56,10 @@ def _gpt2() -> PreTokenizer:
 def _single_digits() -> PreTokenizer:
     """GPT-2's expression after every digit has been cut off on its own.
 
-    The published tokenizers of these models, SmolLM2 among them, are `[Digits, ByteLevel]`, and llama.cpp cuts so
-    too (`llama-vocab.cpp`, LLAMA_VOCAB_PRE_TYPE_SMOLLM: the digit first, then GPT-2's expression). transformers 5.23
-    forgets the first step when it reads a GGUF file. For SmolLM2 it shows in runs of white space before a digit:
-    three tabs and "1" are two tokens here, and three there.
+    The published `tokenizer.json` of SmolLM2 (revision 93efa2f) is `[Digits, ByteLevel]`, and llama.cpp cuts so too
+    (LLAMA_VOCAB_PRE_TYPE_SMOLLM: the digit first, then GPT-2's expression). transformers 5.23 forgets the first step
+    when it reads a GGUF file. It shows in white space before a digit (three tabs and "1" are two tokens here, and
+    three there) and in digits of other scripts.
     """
     return Sequence([Digits(individual_digits=True), _gpt2()])
 

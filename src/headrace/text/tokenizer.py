@@ -70,11 +70,9 @@ class Tokenizer:
         try:
             # Of tokenizers' entries this is the one that releases the interpreter lock; it is also faster.
             [encoding] = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
-        except UnicodeEncodeError as error:
-            raise BadRequest(
-                f"The text holds half of a surrogate pair at character {error.start}; it is not valid Unicode.",
-                parameter="prompt",
-            ) from None
+        except TypeError:  # what tokenizers makes of text that has no UTF-8 form
+            _refuse_surrogates(text)
+            raise
         return encoding.ids
 
     def decode(
@@ -152,3 +150,13 @@ def _runs(ids: Iterable[int], alone: frozenset[int]) -> list[list[int]]:
         else:
             runs.append([token_id])
     return runs
+
+
+def _refuse_surrogates(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(
+            f"The text holds half of a surrogate pair at character {error.start}; it is not valid Unicode.",
+            parameter="prompt",
+        ) from None

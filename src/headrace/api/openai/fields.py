@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from headrace.api.openai.schema import Body
+from headrace.api.openai.schema import Record
 from headrace.core.errors import BadRequest, Unsupported
 
 logger = logging.getLogger(__name__)
@@ -69,12 +69,15 @@ class UndeclaredFields:
         self._strict = strict
         self._logged: set[str] = set()
 
-    def check(self, body: Body) -> None:
+    def check(self, record: Record, where: str = "") -> None:
         """Raises `Unsupported` for what is not implemented; under strict rules `BadRequest` for what nobody knows."""
-        for name, value in (body.model_extra or {}).items():
+        for name, value in record:
+            if isinstance(value, Record):
+                self.check(value, f"{where}{name}.")
+        for name, value in (record.model_extra or {}).items():
             harmless = NOT_IMPLEMENTED.get(name)
             if harmless is None:
-                self._unknown(name)
+                self._unknown(where + name)
             elif not harmless(value):
                 raise Unsupported(f"{name} is not supported by this server.", parameter=name, value=value)
 

@@ -15,13 +15,11 @@ Side = Literal["left", "right"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-class Body(BaseModel):
-    """Base of all bodies. `model` null, absent or empty means the model that is served."""
+class Record(BaseModel):
+    """Base of all objects in a request."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     NULL_REFUSED: ClassVar[frozenset[str]] = frozenset()
-
-    model: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -31,7 +29,13 @@ class Body(BaseModel):
         return {name: value for name, value in data.items() if value is not None or name in cls.NULL_REFUSED}
 
 
-class StreamOptions(Body):
+class Body(Record):
+    """Base of all bodies. `model` null, absent or empty means the model that is served."""
+
+    model: str | None = None
+
+
+class StreamOptions(Record):
     include_usage: bool = False
     continuous_usage_stats: bool = False
 
@@ -86,7 +90,8 @@ def _one_kind_of_prompt(value: Any) -> str | list[str] | list[int] | list[list[i
 
 
 def _are_token_ids(items: list[Any]) -> bool:
-    return all(type(item) is int and item >= 0 for item in items)
+    # Prompts can hold a million ids: no Python loop. A bool has a type of its own.
+    return set(map(type, items)) <= {int} and min(items, default=0) >= 0
 
 
 _IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
