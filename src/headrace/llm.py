@@ -12,6 +12,7 @@ import contextlib
 import difflib
 import itertools
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from headrace.config.engine import EngineConfig
 from headrace.config.rules import rules_of
 from headrace.config.sections import LimitsConfig, ModelConfig
 from headrace.config.values import read_value
-from headrace.core.errors import BadRequest, ConfigError
+from headrace.core.errors import BadRequest, ConfigError, EngineDead
 from headrace.core.sampling import SamplingParams
 from headrace.hub import open_checkpoint
 from headrace.outputs import RequestOutput, completion_output, position_table
@@ -39,6 +40,9 @@ Prompt = str | Sequence[int] | Mapping[str, Any]
 
 Bar = bool | Callable[..., Any]
 """Whether to show a progress bar, or what to make it with in place of `tqdm`."""
+
+_ENGINE_THREAD = "headrace-engine"
+"""What `LocalEngine` calls its thread."""
 
 _PROMPT_KEYS = {"prompt", "prompt_token_ids", "cache_salt"}
 
@@ -113,6 +117,7 @@ class LLM:
         `sampling_params`: one for all, or one for each prompt; None takes `get_default_sampling_params()`.
         Raises `BadRequest` before anything runs if a prompt or its parameters make no sense.
         """
+        self._check_open()
         listed = _listed_prompts(prompts)
         calls = [
             self._call(prompt, sampling)
@@ -132,6 +137,7 @@ class LLM:
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> list[RequestOutput]:
         """Answer one conversation, or each of a list of them, by the model's chat template. Raises as `generate`."""
+        self._check_open()
         conversations = [
             Conversation(
                 messages=conversation,
@@ -161,7 +167,7 @@ class LLM:
         return self._generator.tokenizer
 
     def close(self) -> None:
-        """Free the model. Any number of calls; nothing else may be called after it."""
+        """Free the model. Any number of calls; after it, calls for answers raise `EngineDead`."""
         self._shut_down()
 
     def __enter__(self) -> LLM:
@@ -169,6 +175,10 @@ class LLM:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if not self._shut_down.alive:
+            raise EngineDead("This LLM has been closed.")
 
     def _paired(
         self, sampling_params: SamplingParams | Sequence[SamplingParams] | None, count: int
@@ -309,7 +319,12 @@ def _engine_config(options: Mapping[str, Any]) -> EngineConfig:
 
 def _shut_down(loop: BackgroundLoop, engine: LocalEngine, generator: Generator) -> None:
     generator.close()
-    # When the interpreter ends, asyncio has no threads left to wait for the engine in; it has been told to stop then.
-    with contextlib.suppress(RuntimeError):
+    try:
         loop.run(engine.stop())
+    except RuntimeError:
+        # The interpreter is ending: the engine has been told to stop, but asyncio has no thread left to wait for it in.
+        # An engine thread that outlives the interpreter would bring the process down.
+        for thread in threading.enumerate():
+            if thread.name == _ENGINE_THREAD:
+                thread.join()
     loop.close()

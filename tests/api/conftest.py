@@ -106,7 +106,7 @@ def make_app(tokenizer: Tokenizer, template: ChatTemplate) -> Callable[..., App]
     def make(
         *,
         loaded: bool = True,
-        with_template: bool = True,
+        chat_template: ChatTemplate | None = template,
         defaults: dict[str, Any] | None = None,
         names: tuple[str, ...] = ("smol", "smol-alias"),
         **sections: dict[str, Any],
@@ -123,7 +123,7 @@ def make_app(tokenizer: Tokenizer, template: ChatTemplate) -> Callable[..., App]
             generator = Generator(
                 engine,
                 tokenizer,
-                template if with_template else None,
+                chat_template,
                 limits=config.limits,
                 seed=0,
                 defaults=defaults or {},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.text import ChatTemplate
+
 PATH = "/v1/chat/completions"
 USER = {"role": "user", "content": "Hi"}
 
@@ -187,12 +189,10 @@ def test_parts_and_unknown_message_fields(app):
     assert "A\nB\nC" in body["prompt_text"]
 
 
-def test_template_variables_reach_the_template(make_app, tokenizer):
-    from headrace.text import ChatTemplate
-
+def test_template_variables_reach_the_template(make_app):
     shows = "{{ reasoning_effort }}|{{ enable_thinking }}|{{ place }}|{{ colour }}|{{ documents }}"
-    app = make_app(api={"default_chat_template_kwargs": {"place": "server", "colour": "red"}})
-    app.services.generator._renderer._template = ChatTemplate(shows, {})
+    variables = {"place": "server", "colour": "red"}
+    app = make_app(chat_template=ChatTemplate(shows, {}), api={"default_chat_template_kwargs": variables})
     body = app.chat(
         reasoning_effort="none",
         chat_template_kwargs={"place": "request"},

@@ -150,7 +150,9 @@ def test_body_that_is_not_an_object(app):
 def test_not_a_number_is_refused(app):
     headers = {"content-type": "application/json"}
     raw = b'{"prompt": "x", "logit_bias": {"5": NaN}}'
-    assert refused(app.request("POST", COMPLETIONS, content=raw, headers=headers))["param"] == "body.logit_bias.5"
+    assert "json_invalid" in refused(app.request("POST", COMPLETIONS, content=raw, headers=headers))["message"]
+    error = refused(app.post(COMPLETIONS, {"prompt": "x", "logit_bias": {"5": "NaN"}}))
+    assert error["param"] == "body.logit_bias.5"
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "", "application/x-www-form-urlencoded"])
@@ -266,7 +268,7 @@ def test_queue_limit(make_app):
 
 
 def test_no_chat_template(make_app):
-    app = make_app(with_template=False)
+    app = make_app(chat_template=None)
     assert "default chat template is no longer allowed" in refused(app.post(CHAT, {"messages": MESSAGES}))["message"]
     app.complete(prompt="x")
 
@@ -278,10 +280,10 @@ def test_unknown_path_and_method(app):
 
 
 def test_a_bug_is_a_logged_500_without_internals(app, monkeypatch, caplog):
-    def broken(_):
+    def broken(*_):
         raise RuntimeError("secret /root/.ssh/id")
 
-    monkeypatch.setattr("headrace.api.openai.routes.usage_policy", lambda *_: broken(None))
+    monkeypatch.setattr("headrace.api.openai.routes.usage_policy", broken)
     with caplog.at_level(logging.ERROR, logger="headrace"):
         error = refused(app.post(COMPLETIONS, {"prompt": "x"}), 500)
     assert error["type"] == "InternalServerError"

@@ -68,7 +68,7 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(CHOSEN)
 def test_flags_yaml_and_variables_say_the_same(tmp_path_factory, values: dict[str, Any]):
     expected = build(values)

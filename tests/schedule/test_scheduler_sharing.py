@@ -70,6 +70,19 @@ def test_equal_prompts_in_one_step_are_both_computed_and_indexed_once() -> None:
     simulation.check_answers()
 
 
+def test_a_block_is_found_only_when_it_is_full_and_computed() -> None:
+    simulation = Simulation(scheduler(max_num_batched_tokens=6), budget=6)
+    simulation.add(request("a", 14))
+    simulation.step()
+    simulation.plan()  # computes positions 6 … 11 and is never committed
+    simulation.fail(simulation.plans[-1], "out of memory")
+    simulation.add(request("b", 14, 1))
+    simulation.step()
+    assert first_row(simulation, "b").start == 4
+    simulation.drain()
+    simulation.check_answers()
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"cache_salt": "other"}, {"cache_salt": None}, {"cache_salt": "mine", "sample": {"prompt_logprobs": 0}}],

@@ -18,8 +18,8 @@ MakeGenerator = Callable[..., Generator]
 
 LINES = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
 PARTS = (
-    "{% for message in messages %}{{ message.role }}:{% for part in message['content'] %} [{{ part.type }} {{ part.text }}]"
-    "{% endfor %}\n{% endfor %}"
+    "{% for message in messages %}{{ message.role }}:{% for part in message['content'] %}"
+    " [{{ part.type }} {{ part.text }}]{% endfor %};{% endfor %}"
 )
 DEVELOPER = (
     "{% for message in messages %}{% if message.role == 'developer' %}DEV{% else %}{{ message.role }}{% endif %}: "
@@ -27,7 +27,7 @@ DEVELOPER = (
 )
 CALLS = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}{% for call in message.tool_calls %}"
-    "{% for key, value in call.function.arguments.items() %} {{ key }}={{ value }}{% endfor %}{% endfor %}\n{% endfor %}"
+    "{% for key, value in call.function.arguments.items() %} {{ key }}={{ value }}{% endfor %}{% endfor %};{% endfor %}"
 )
 
 Render = Callable[..., str]
@@ -91,7 +91,7 @@ def test_text_content(render: Render, content: Any, text: str) -> None:
 
 def test_template_that_wants_parts(render: Render) -> None:
     messages = [user("plain"), user([{"type": "input_text", "text": "part"}, "bare"])]
-    assert render(messages, template=PARTS) == "user: [text plain]\nuser: [text part] [text bare]\n"
+    assert render(messages, template=PARTS) == "user: [text plain];user: [text part] [text bare];"
 
 
 def test_unknown_fields_of_a_part_are_kept(render: Render) -> None:
@@ -156,7 +156,7 @@ def test_developer_joins_the_system_message(render: Render) -> None:
         {"role": "developer", "content": [{"type": "text", "text": "D"}]},
     ]
     assert render(messages) == "system: S\n\nD\nuser: u\n"
-    assert render(messages, template=PARTS) == "system: [text S] [text D]\nuser: [text u]\n"
+    assert render(messages, template=PARTS) == "system: [text S] [text D];user: [text u];"
 
 
 def test_developer_stays_where_the_template_knows_it(render: Render) -> None:
@@ -173,10 +173,7 @@ def test_tool_call_arguments_become_objects(render: Render) -> None:
         {"role": "assistant", "content": "ok", "tool_calls": nothing, "refusal": None},
         {"role": "assistant", "content": "done", "tool_calls": None},
     ]
-    assert (
-        render(messages, template=CALLS)
-        == "assistant:  city=Bergen\ntool: rain\nwind\nassistant: ok\nassistant: done\n"
-    )
+    assert render(messages, template=CALLS) == "assistant:  city=Bergen;tool: rain\nwind;assistant: ok;assistant: done;"
     assert calls[0]["function"]["arguments"] == '{"city": "Bergen"}', "the caller's messages were changed"
 
 

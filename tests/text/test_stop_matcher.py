@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,7 @@ def feed(matcher: StopMatcher, pieces: list[str]) -> tuple[str, str | None]:
 
 def cut(text: str, places: list[int]) -> list[str]:
     edges = [0, *sorted(places), len(text)]
-    return [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [text[start:end] for start, end in itertools.pairwise(edges)]
 
 
 @given(text=TEXT, stops=STOPS, include_stop=st.booleans(), data=st.data())

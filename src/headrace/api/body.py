@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from headrace.api.errors import MalformedBody, malformed
 from headrace.core.errors import CallerError
@@ -38,7 +39,8 @@ async def read_body(http: Request, schema: type[B]) -> B:
 
 
 async def _read(http: Request) -> bytes:
-    if http.headers.get("content-length", "0").isdecimal() and int(http.headers.get("content-length", "0")) > LARGEST:
+    declared = http.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > LARGEST:
         raise _too_large()
     chunks, size = [], 0
     async for chunk in http.stream():
@@ -55,12 +57,14 @@ def _too_large() -> BodyTooLarge:
 
 def _parse(raw: bytes, schema: type[B]) -> B:
     try:
-        return schema.model_validate_json(raw)
+        data = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        failure = {"type": "json_invalid", "loc": (_offset(raw),), "msg": f"Invalid JSON: {error}"}
+        raise malformed([failure]) from None
+    try:
+        return schema.model_validate(data)
     except ValidationError as error:
-        failures = error.errors(include_url=False, include_context=False, include_input=False)
-        if failures[0]["type"] == "json_invalid":
-            failures[0]["loc"] = (_offset(raw),)
-        raise malformed(failures) from None
+        raise malformed(error.errors(include_url=False, include_context=False, include_input=False)) from None
 
 
 def _offset(raw: bytes) -> int:

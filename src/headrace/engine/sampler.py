@@ -42,9 +42,11 @@ class Sampler:
         logits = logits.contiguous()
         reporting = [at for at, row in enumerate(rows) if row.sampling.logprobs is not None]
         ruled = any(has_rules(row) for row in rows)
-        raw = logits.clone() if ruled and reporting else logits
+        overwrites = ruled or not all(row.sampling.greedy for row in rows)
+        raw = logits.clone() if reporting and overwrites else logits
         if ruled:
             apply_rules(logits, rows)
+        peaks = logits.amax(-1)
         chosen = self._choose(logits, rows)
 
         reports: dict[int, TokenLogprobs | None] = {}
@@ -53,11 +55,11 @@ class Sampler:
             found = token_logprobs(_take(raw, reporting), chosen[reporting], counts)
             reports = dict(zip(reporting, found, strict=True))
         # float64 holds every id and every float32 exactly: one transfer for both.
-        token_ids, peaks = torch.stack((chosen.double(), logits.amax(-1).double())).tolist()
+        token_ids, best = torch.stack((chosen.double(), peaks.double())).tolist()
         results = []
         for at, row in enumerate(rows):
-            if not math.isfinite(peaks[at]):
-                results.append(RowResult(error=_cause(peaks[at], row)))
+            if not math.isfinite(best[at]):
+                results.append(RowResult(error=_cause(best[at], row)))
             elif at in reports and reports[at] is None:
                 results.append(RowResult(error="The model's logits hold NaN or infinity: they have no logprobs."))
             else:
@@ -87,7 +89,7 @@ class Sampler:
             )
 
     def _choose(self, logits: Tensor, rows: Sequence[PlanRow]) -> Tensor:
-        """The chosen tokens, int64 [R]."""
+        """The chosen tokens, int64 [R]. Overwrites the logits unless all rows are greedy."""
         greedy = [at for at, row in enumerate(rows) if row.sampling.greedy]
         if len(greedy) == len(rows):
             return logits.argmax(-1)  # the lowest id on a tie
@@ -109,10 +111,11 @@ class Sampler:
 def token_weights(logits: Tensor, sampling: Sequence[TokenSampling]) -> Tensor:
     """What rows that are not greedy draw from: softmax numerators after temperature, min-p, top-k and top-p.
 
-    `logits` [R, V] float32, rules applied, are left as they are. Returns [R, V] float32; the best token's is 1.
+    `logits` [R, V] float32, rules applied, are overwritten: fresh memory of the vocabulary's size costs as much as the
+    arithmetic. Returns [R, V] float32; the best token's is 1.
     """
     # Shifting first keeps z / T within float32, whatever the temperature.
-    scores = logits - logits.amax(-1, keepdim=True)
+    scores = logits.sub_(logits.amax(-1, keepdim=True))
     temperatures = [max(one.temperature, LOWEST_TEMPERATURE) for one in sampling]
     if any(temperature != 1 for temperature in temperatures):
         scores /= torch.tensor(temperatures, dtype=torch.float32, device=logits.device)[:, None]

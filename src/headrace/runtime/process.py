@@ -113,7 +113,7 @@ class ProcessEngine:
             await asyncio.gather(self._supervisor, return_exceptions=True)
         if self._child is not None:
             child, self._child = self._child, None
-            await asyncio.to_thread(child.stop)
+            await child.stop()
 
     def _unavailable(self) -> Unavailable:
         match self.state:
@@ -209,7 +209,7 @@ class _Child:
 
     async def messages(self) -> AsyncIterator[FromEngine]:
         """What the child says, until it ends."""
-        ended = asyncio.create_task(self._wait(), name="headrace-engine-exit")
+        ended = asyncio.create_task(self._ended(), name="headrace-engine-exit")
         received: asyncio.Future[bytes] = self._socket.recv()
         try:
             while True:
@@ -226,7 +226,7 @@ class _Child:
             received.cancel()
             ended.cancel()
 
-    async def _wait(self) -> None:
+    async def _ended(self) -> None:
         """Returns when the process has ended."""
         pidfd = os.pidfd_open(self.process.pid)
         ended = asyncio.Event()
@@ -242,14 +242,15 @@ class _Child:
         code = self.process.wait()
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Ask the child to end, and end it if it does not."""
         self.send(Stop())
         try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._ended()
+        except TimeoutError:
             self.process.kill()
-            self.process.wait()
+        self.process.wait()
         self.close()
 
     def close(self) -> None:

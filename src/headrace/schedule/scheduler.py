@@ -151,8 +151,7 @@ class Scheduler:
             raise RuntimeError("plan() was called before commit() or fail() of the last plan.")
         step = _Step(started=self._clock())
         copies = self._grow(step)
-        if not step.preemptions:  # else the blocks it freed are needed by those who run
-            self._admit(step)
+        self._admit(step)
         rows = self._share_budget(step)
         if not rows:
             return None
@@ -243,9 +242,9 @@ class Scheduler:
                 outputs += self._end(sequence, FinishReason.ERROR, row_result.error)
                 continue
             prompt_tokens += min(len(row.token_ids), max(0, sequence.prompt_len - row.start))
-            generation_tokens += row.samples
             output = self._advance(sequence, row, row_result)
             if output is not None:
+                generation_tokens += len(output.token_ids)
                 outputs.append(output)
         return StepOutput(outputs, self._stats(step, prompt_tokens, generation_tokens))
 

@@ -27,7 +27,8 @@ class Sequence:
     known tokens never change.
     `unforked`: the choices that start from this sequence's prompt once it is computed. A sequence that still has some
     is its request's leader.
-    `num_cached`: prompt tokens found in the prefix cache when the request first ran; None before that.
+    `num_cached`: prompt tokens found in the prefix cache when it first ran; None before that. 0 for a choice that was
+    forked, whatever it finds: the leader speaks for the request.
     `prompt_logprobs_from`: the first prompt position whose logprobs are still owed; None if none are.
     `scheduled_time`: clock seconds at which it first ran. `announced`: its first output has been sent.
     """

@@ -34,12 +34,13 @@ def content_format(tree: nodes.Template) -> ContentFormat:
 
 def _message_variables(tree: nodes.Template) -> set[str]:
     """The names that loops over the messages give to one message."""
+    assignments = [
+        (node.target.name, source.name)
+        for node in tree.find_all(nodes.Assign)
+        if isinstance(node.target, nodes.Name) and isinstance(source := _core(node.node), nodes.Name)
+    ]
     lists = {_MESSAGES}
-    assignments = [node for node in tree.find_all(nodes.Assign) if isinstance(node.target, nodes.Name)]
-    found = True
-    while found:
-        new = {node.target.name for node in assignments if any(_is_variable(_core(node.node), name) for name in lists)}
-        found = not new <= lists
+    while new := {name for name, source in assignments if source in lists} - lists:
         lists |= new
     return {
         loop.target.name

@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from headrace.core.errors import BadCheckpoint
-from headrace.text.parts import SPECIAL_ROLES, TokenizerParts, begin_and_end
+from headrace.text.parts import SPECIAL_ROLES, TokenizerParts
 
 _TOKENIZER = "tokenizer.json"
 
@@ -19,7 +19,9 @@ def tokenizer_from_folder(path: Path) -> TokenizerParts:
     """The tokenizer in the folder `path`, or in the `tokenizer.json` of any name at `path`.
 
     Special tokens come from `tokenizer_config.json`, those it does not name from `special_tokens_map.json`; either
-    has them as text or as an object. Raises `BadCheckpoint`, naming the file, if one is missing or damaged.
+    has them as text or as an object. What is put around a prompt is up to `tokenizer.json` alone: like transformers,
+    we go by its post-processor and not by `add_bos_token` and `add_eos_token`.
+    Raises `BadCheckpoint`, naming the file, if one is missing or damaged.
     """
     file = path if path.is_file() else path / _TOKENIZER
     config = _read_object(file.parent / "tokenizer_config.json")
@@ -31,13 +33,6 @@ def tokenizer_from_folder(path: Path) -> TokenizerParts:
     special_tokens = {
         role: _text(value) for role in SPECIAL_ROLES if (value := config.get(role) or special_map.get(role)) is not None
     }
-    if "add_bos_token" in config or "add_eos_token" in config:
-        backend.post_processor = begin_and_end(
-            backend,
-            special_tokens,
-            add_bos=bool(config.get("add_bos_token")),
-            add_eos=bool(config.get("add_eos_token")),
-        )
     shown = {"tokenizer_class": "PreTrainedTokenizerFast", **config, **special_tokens}
     return TokenizerParts(
         backend=backend,

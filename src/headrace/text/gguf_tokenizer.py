@@ -13,13 +13,13 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 
 from headrace.core.errors import BadCheckpoint
 from headrace.text.gguf_pretokenizers import splitting
 from headrace.text.merges import MergeCache, rebuild_merges
-from headrace.text.parts import TokenizerParts, begin_and_end
+from headrace.text.parts import TokenizerParts
 
 _SPACE = "▁"
 
@@ -66,13 +66,13 @@ def tokenizer_from_gguf(path: Path, metadata: Mapping[str, Any]) -> TokenizerPar
             )
     special_tokens = vocabulary.special_tokens()
     backend.add_tokens(vocabulary.added_tokens(special_tokens))
-    add_bos = bool(vocabulary.setting("add_bos_token", add_bos)) and "bos_token" in special_tokens
-    add_eos = bool(vocabulary.setting("add_eos_token", False)) and "eos_token" in special_tokens
-    backend.post_processor = begin_and_end(backend, special_tokens, add_bos=add_bos, add_eos=add_eos)
+    bos = special_tokens.get("bos_token") if vocabulary.setting("add_bos_token", add_bos) else None
+    eos = special_tokens.get("eos_token") if vocabulary.setting("add_eos_token", False) else None
+    backend.post_processor = _around(backend, bos, eos)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "add_bos_token": add_bos,
-        "add_eos_token": add_eos,
+        "add_bos_token": bos is not None,
+        "add_eos_token": eos is not None,
         **special_tokens,
     }
     return TokenizerParts(
@@ -81,6 +81,13 @@ def tokenizer_from_gguf(path: Path, metadata: Mapping[str, Any]) -> TokenizerPar
         special_tokens=special_tokens,
         config=config,
     )
+
+
+def _around(backend: Tokenizer, bos: str | None, eos: str | None) -> processors.TemplateProcessing:
+    """Puts `bos` in front of a prompt and `eos` behind it, where they are given."""
+    template = [token for token in (bos, "$A", eos) if token is not None]
+    special_tokens = [(token, backend.token_to_id(token)) for token in {bos, eos} if token is not None]
+    return processors.TemplateProcessing(single=template, special_tokens=special_tokens)
 
 
 class _Vocabulary:

@@ -20,7 +20,8 @@ class StopMatcher:
 
     def __init__(self, stops: tuple[str, ...], *, include_stop: bool) -> None:
         self._include_stop = include_stop
-        self._automaton = _Automaton(stops) if stops else None
+        self._automaton = _Automaton(stops)
+        self._watching = bool(stops)
         self._state = 0
         self._held = ""
         self._stopped = False
@@ -32,7 +33,7 @@ class StopMatcher:
         """
         if self._stopped:
             return "", None
-        if self._automaton is None:
+        if not self._watching:
             return text, None
         follow, stop_at = self._automaton.follow, self._automaton.stop_at
         state = self._state
@@ -49,7 +50,7 @@ class StopMatcher:
         """
         if self._stopped:
             return ""
-        if self._automaton is None:
+        if not self._watching:
             return text
         state = self._state
         for character in text:

@@ -1,7 +1,9 @@
 """The Jinja2 environment of chat templates: what they may call, and how much they may ask for.
 
-A template comes with a model from anywhere, so it must not be able to reach Python's internals (Jinja2's sandbox sees
-to that) or to fill the memory with one expression (the limits here; loops are bounded by the sandbox's `range`).
+A template comes with a model from anywhere, so it must not be able to reach Python's internals; Jinja2's sandbox sees
+to that, and bounds `range`. The limits here stop single expressions from filling the memory. They are no defence
+against a template that was built to exhaust the machine step by step: the caller bounds the time, and only operators
+may let templates in.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Sized
 from datetime import datetime
+from functools import wraps
 from typing import Any, NoReturn
 
 from jinja2 import nodes
@@ -25,6 +28,8 @@ MAX_ITEMS = 1 << 24
 
 _MAX_BITS = 1 << 14
 _MAX_WIDTH = 10_000
+_WIDTH_FILTERS = ("batch", "center", "indent", "slice")
+"""Built-in filters whose first argument says how much they add."""
 _WIDE_FORMAT = re.compile(r"\d{5}|\*|:[^}]*\{")
 """A field width of five digits, or one that is itself an argument."""
 
@@ -42,7 +47,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loopcontrols])
         self.globals.pop("lipsum")  # filler text, any amount of it
         self.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
-        self.filters |= {"tojson": _to_json, "center": _narrow("center"), "indent": _narrow("indent")}
+        self.filters |= {"tojson": _to_json, "format": _format} | {name: _narrow(name) for name in _WIDTH_FILTERS}
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         _check_size(operator, left, right)
@@ -85,17 +90,26 @@ def _to_json(
     sort_keys: bool = False,
 ) -> str:
     """JSON as models saw it in training: characters as they are, and no HTML escapes as in Jinja2's own filter."""
+    if indent is not None and indent > _MAX_WIDTH:
+        raise SecurityError(f"the indent of tojson must not exceed {_MAX_WIDTH}")
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def _narrow(name: str) -> Callable[..., str]:
-    """The built-in filter of that name, with a bounded width."""
+def _format(form: str, *arguments: Any, **keywords: Any) -> str:
+    _check_format(form)
+    return FILTERS["format"](form, *arguments, **keywords)
+
+
+def _narrow(name: str) -> Callable[..., Any]:
+    """The built-in filter of that name, with its width bounded."""
     built_in = FILTERS[name]
 
-    def narrow(text: str, width: int | str = 4, *arguments: Any, **keywords: Any) -> str:
-        if (len(width) if isinstance(width, str) else width) > _MAX_WIDTH:
-            raise SecurityError(f"the width of {name} must not exceed {_MAX_WIDTH}")
-        return built_in(text, width, *arguments, **keywords)
+    @wraps(built_in)
+    def narrow(*arguments: Any, **keywords: Any) -> Any:
+        for width in (*arguments[1:], *keywords.values()):
+            if (isinstance(width, int) and width > _MAX_WIDTH) or (isinstance(width, str) and len(width) > _MAX_WIDTH):
+                raise SecurityError(f"the width of {name} must not exceed {_MAX_WIDTH}")
+        return built_in(*arguments, **keywords)
 
     return narrow
 

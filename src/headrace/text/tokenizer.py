@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,10 @@ class Tokenizer:
 
         Raises `BadCheckpoint`, naming the file, if there is none or it cannot be understood.
         """
-        if source is None and checkpoint.gguf is not None:
-            return cls(tokenizer_from_gguf(checkpoint.path, checkpoint.gguf.metadata))
-        path = checkpoint.path if source is None else source
-        if not path.exists():
-            raise BadCheckpoint(f"{path}: no such tokenizer file or folder.")
-        if path.suffix == ".gguf":
-            return cls(tokenizer_from_gguf(path, read_gguf_header(path).metadata))
-        return cls(tokenizer_from_folder(path))
+        parts = _read(checkpoint, source)
+        if checkpoint.chat_template is not None:
+            parts = replace(parts, config={**parts.config, "chat_template": checkpoint.chat_template})
+        return cls(parts)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """The ids of `text`; `add_special_tokens` puts those around it that the model begins and ends a text with.
@@ -128,7 +125,10 @@ class Tokenizer:
         return data.decode()
 
     def info(self) -> dict[str, Any]:
-        """The tokenizer's configuration, with `tokenizer_class`; the body of `/tokenizer_info`."""
+        """The tokenizer's configuration, with `tokenizer_class` and the model's own `chat_template`, if it has one.
+
+        The body of `/tokenizer_info`.
+        """
         return dict(self._config)
 
     def _decode_window(self, ids: Sequence[int], skip_special: bool, spaces: bool) -> str:
@@ -139,6 +139,17 @@ class Tokenizer:
         return "".join(
             self._backend.decode(run, skip_special_tokens=skip_special) for run in _runs(known, self._added_ids)
         )
+
+
+def _read(checkpoint: Checkpoint, source: Path | None) -> TokenizerParts:
+    if source is None and checkpoint.gguf is not None:
+        return tokenizer_from_gguf(checkpoint.path, checkpoint.gguf.metadata)
+    path = checkpoint.path if source is None else source
+    if not path.exists():
+        raise BadCheckpoint(f"{path}: no such tokenizer file or folder.")
+    if path.suffix == ".gguf":
+        return tokenizer_from_gguf(path, read_gguf_header(path).metadata)
+    return tokenizer_from_folder(path)
 
 
 def _runs(ids: Iterable[int], alone: frozenset[int]) -> list[list[int]]:

@@ -1,0 +1,81 @@
+"""Drives a model as the engine does: flat batches, block tables, a paged cache with stale contents."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from headrace.hub import Checkpoint, open_checkpoint
+from headrace.kernels import AttentionBatch, LayerKV, select_ops
+from headrace.models import DecoderModel, build_model
+from headrace.weights import load_weights
+
+CPU = torch.device("cpu")
+
+
+def load_model(source: Path | Checkpoint, dtype: torch.dtype = torch.float32) -> DecoderModel:
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(str(source))
+    model = build_model(checkpoint.config, select_ops(CPU), dtype=dtype, device=CPU)
+    load_weights(model, checkpoint)
+    return model
+
+
+class PagedDriver:
+    """Sequences of a model by number, each with as many blocks as it needs, taken in random order."""
+
+    def __init__(self, model: DecoderModel, *, num_blocks: int = 200, block_size: int = 4, seed: int = 0) -> None:
+        self.model = model
+        self.block_size = block_size
+        spec = model.spec
+        shape = (num_blocks + 1, block_size, spec.num_kv_heads, spec.head_dim)
+        self.kv = [
+            LayerKV(torch.full(shape, 50.0, dtype=model.dtype), torch.full(shape, 50.0, dtype=model.dtype))
+            for _ in range(spec.num_layers)
+        ]
+        self._free = list(range(1, num_blocks + 1))
+        random.Random(seed).shuffle(self._free)
+        self._tables: dict[int, list[int]] = {}
+        self._lengths: dict[int, int] = {}
+
+    def step(self, chunks: Sequence[tuple[int, Sequence[int]]]) -> dict[int, Tensor]:
+        """Append to each sequence its next tokens, all in one batch. Returns the logits of all of them."""
+        chunks = sorted(chunks, key=lambda chunk: len(chunk[1]) > 1)
+        positions, slots, query_start = [], [], [0]
+        for sequence, ids in chunks:
+            start = self._lengths.get(sequence, 0)
+            table = self._tables.setdefault(sequence, [])
+            for position in range(start, start + len(ids)):
+                if position // self.block_size == len(table):
+                    table.append(self._free.pop())
+                positions.append(position)
+                slots.append(table[position // self.block_size] * self.block_size + position % self.block_size)
+            self._lengths[sequence] = start + len(ids)
+            query_start.append(len(positions))
+        tables = [self._tables[sequence] for sequence, _ in chunks]
+        width = max(map(len, tables))
+        batch = AttentionBatch(
+            positions=torch.tensor(positions),
+            slot_mapping=torch.tensor(slots),
+            block_tables=torch.tensor([table + [0] * (width - len(table)) for table in tables]),
+            context_lens=torch.tensor([self._lengths[sequence] for sequence, _ in chunks]),
+            query_start=query_start,
+            num_decodes=sum(len(ids) == 1 for _, ids in chunks),
+        )
+        token_ids = torch.tensor([token for _, ids in chunks for token in ids])
+        logits = self.model.logits(self.model.forward(token_ids, batch, self.kv))
+        return {
+            sequence: logits[begin:end]
+            for (sequence, _), begin, end in zip(chunks, query_start, query_start[1:], strict=False)
+        }
+
+    def greedy(self, prompt: Sequence[int], count: int, sequence: int = 0) -> list[int]:
+        """Continue `prompt` by `count` tokens."""
+        logits = self.step([(sequence, prompt)])[sequence]
+        tokens = [int(logits[-1].argmax())]
+        while len(tokens) < count:
+            tokens.append(int(self.step([(sequence, tokens[-1:])])[sequence][-1].argmax()))
+        return tokens
