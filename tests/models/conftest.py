@@ -22,11 +22,9 @@ class TinyModel:
         with torch.inference_mode():
             return self.reference(torch.tensor([ids])).logits[0]
 
-    def greedy(self, prompt: list[int], count: int) -> list[int]:
-        tokens = list(prompt)
-        for _ in range(count):
-            tokens.append(int(self.logits(tokens)[-1].argmax()))
-        return tokens[len(prompt) :]
+    def continues_greedily(self, prompt: list[int], tokens: list[int]) -> bool:
+        """Whether `tokens` are what greedy decoding continues `prompt` with."""
+        return self.logits(prompt + tokens)[len(prompt) - 1 : -1].argmax(-1).tolist() == tokens
 
 
 SIZES = {

@@ -48,8 +48,8 @@ def test_scaling(tiny_model, scaling):
 def test_dynamic_scaling_decodes_past_the_original_context(tiny_model):
     """transformers recomputes the frequencies for the length at each call, so its tokens go in one by one too."""
     scaling = {"rope_type": "dynamic", "rope_theta": 500.0, "factor": 2.5}
-    tiny = tiny_model("llama", rope_parameters=scaling, max_position_embeddings=32)
-    ids = random_ids(60)
+    tiny = tiny_model("llama", rope_parameters=scaling, max_position_embeddings=16)
+    ids = random_ids(36)
     cache, expected = None, []
     with torch.inference_mode():
         for token in ids:
@@ -57,7 +57,7 @@ def test_dynamic_scaling_decodes_past_the_original_context(tiny_model):
             cache = output.past_key_values
             expected.append(output.logits[0])
     model = load_model(tiny.path)
-    assert model.spec.max_position == 80
+    assert model.spec.max_position == 40
 
     token_by_token = PagedDriver(model)
     logits = torch.cat([token_by_token.step([(0, [token])])[0] for token in ids])

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class ThroughputLog:
-    """Adds up steps and logs a line every `interval` seconds in which there was one."""
+    """Adds up steps and logs a line every `interval` seconds in which the engine had work."""
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
@@ -21,19 +21,26 @@ class ThroughputLog:
     def on_step(self, stats: StepStats) -> None:
         """A `StatsListener`."""
         self._latest = stats
-        self._steps += 1
+        self._had_work |= stats.running + stats.waiting + stats.prompt_tokens + stats.generation_tokens > 0
         self._prompt_tokens += stats.prompt_tokens
         self._generation_tokens += stats.generation_tokens
         self._prefix_queries += stats.prefix_queries
         self._prefix_hits += stats.prefix_hits
         self._preemptions += stats.preemptions
 
+    @property
+    def had_work(self) -> bool:
+        """Whether a step since the last line ran something, or left something waiting."""
+        return self._had_work
+
     async def run(self) -> None:
         """Log until cancelled."""
         while True:
             await asyncio.sleep(self._interval)
-            if self._steps:
+            if self.had_work:
                 log.info("%s", self.take())
+            else:
+                self._reset()
 
     def take(self) -> str:
         """The line for the time since the last one."""
@@ -53,7 +60,7 @@ class ThroughputLog:
     def _reset(self) -> None:
         self._since = time.monotonic()
         self._latest = StepStats()
-        self._steps = 0
+        self._had_work = False
         self._prompt_tokens = 0
         self._generation_tokens = 0
         self._prefix_queries = 0

@@ -2,8 +2,9 @@
 chunked prefill, prefix-cache hits, forks and recomputation after preemption are all the same path.
 
 Why every request ends. All sequences stand in one order, their rank, and blocks and seats are only ever taken from a
-higher rank for a lower one. So nothing is taken from the lowest of all, and the pool is large enough for one sequence
-of any length: it computes at least one token a step until it ends, and then the next one is the lowest.
+higher rank for a lower one. So nothing is taken from the lowest that runs, and the pool is large enough for a sequence
+of any length alone: it computes at least one token in every step until it ends. Nobody is admitted past the lowest
+that waits, so it gets what those that end leave behind.
 """
 
 from __future__ import annotations

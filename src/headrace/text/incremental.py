@@ -14,7 +14,8 @@ from typing import Protocol
 
 from headrace.text.token_bytes import TokenBytes
 
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+"""Stands in text for bytes that are no character."""
 
 
 class IncrementalDecoder(Protocol):
@@ -88,14 +89,14 @@ class WindowDecoder:
         return "".join([self._push_one(token_id) for token_id in ids])
 
     def finish(self) -> str:
-        text = self._added_text().rstrip(_REPLACEMENT)
+        text = self._added_text().rstrip(REPLACEMENT)
         self._held_ids = []
         return text
 
     def _push_one(self, token_id: int) -> str:
         self._held_ids.append(token_id)
         text = self._added_text()
-        if text.endswith(_REPLACEMENT) and len(self._held_ids) < self._PATIENCE:
+        if text.endswith(REPLACEMENT) and len(self._held_ids) < self._PATIENCE:
             return ""
         if text:
             self._shown_ids = self._held_ids[-self._CONTEXT :]

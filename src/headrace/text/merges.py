@@ -2,8 +2,8 @@
 
 SentencePiece joins the two neighbours whose union has the best score, again and again. `tokenizers` wants that as a
 ranked list of pairs: every way to cut every piece into two pieces, best union first. For Gemma's 262,144 pieces
-these are 514,906 pairs, which take 1.4 s to find and 0.2 s to read back as pairs of ids. (The whole tokenizer as
-JSON takes 1.1 s to read, against 0.7 s for the kept pairs and building the tokenizer from them.)
+these are 514,906 pairs, which take 1.0 s to find and 0.2 s to read back as pairs of ids; building the model from them
+takes another 0.5 s. (Reading the whole tokenizer as JSON would take 1.1 s instead of those 0.7.)
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ class MergeCache:
 
     def __init__(self, model: Path) -> None:
         self._model = model
-        user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self._folders = (model.parent, user_cache / "headrace" / "tokenizers")
+        self._folders = (model.parent, Path(os.path.expanduser("~/.cache/headrace/tokenizers")))
 
     def load(self, key: bytes, pieces: Sequence[str]) -> list[tuple[str, str]] | None:
         """The merges kept under `key`, or None."""

@@ -12,7 +12,7 @@ from headrace.hub.checkpoint import Checkpoint
 from headrace.hub.gguf import read_gguf_header
 from headrace.text.folder_tokenizer import tokenizer_from_folder
 from headrace.text.gguf_tokenizer import tokenizer_from_gguf
-from headrace.text.incremental import ByteDecoder, IncrementalDecoder, WindowDecoder
+from headrace.text.incremental import REPLACEMENT, ByteDecoder, IncrementalDecoder, WindowDecoder
 from headrace.text.parts import TokenizerParts
 from headrace.text.token_bytes import TokenBytes, is_utf8, piece_of, piece_spelling
 
@@ -120,7 +120,8 @@ class Tokenizer:
         while not is_utf8(data):
             head = self._bytes[previous] if (previous := next(earlier, None)) is not None else b""
             if is_utf8(head):  # nor empty: nothing further back can belong to this token's character
-                return own.decode(errors="replace") if is_utf8(own[-1:]) else ""
+                text = own.decode(errors="replace")
+                return "" if text.endswith(REPLACEMENT) else text
             data = head + data
         return data.decode()
 
