@@ -20,7 +20,7 @@ QUESTION = {"role": "user", "content": "What is the capital of France?"}
 
 @pytest.fixture(scope="module")
 def llm(smollm2_path: Path) -> Iterator[LLM]:
-    with LLM(str(smollm2_path), max_model_len=512, max_num_seqs=8, kv_cache_memory_bytes="256M") as llm:
+    with LLM(str(smollm2_path), max_model_len=512, max_num_seqs=8, kv_cache_memory_bytes="256M", threads=1) as llm:
         yield llm
 
 
@@ -109,7 +109,7 @@ def test_continuing_a_message(llm: LLM) -> None:
 def test_default_sampling_params(smollm2_path: Path, llm: LLM) -> None:
     assert llm.get_default_sampling_params().max_tokens == SamplingParams().max_tokens
     override = {"temperature": 0.0, "max_new_tokens": 4}
-    with LLM(str(smollm2_path), max_model_len=128, override_generation_config=override) as other:
+    with LLM(str(smollm2_path), threads=1, max_model_len=128, override_generation_config=override) as other:
         assert other.get_default_sampling_params() == SamplingParams(temperature=0.0, max_tokens=4)
         (output,) = other.generate("The capital of France is", use_tqdm=False)
         assert len(output.outputs[0].token_ids) == 4
@@ -170,7 +170,7 @@ def test_options_that_make_no_sense(smollm2_path: Path, options: dict[str, objec
 
 
 def test_closed_twice_and_used_after(smollm2_path: Path) -> None:
-    llm = LLM(str(smollm2_path), max_model_len=128)
+    llm = LLM(str(smollm2_path), threads=1, max_model_len=128)
     llm.close()
     llm.close()
     with pytest.raises(EngineDead, match="closed"):
@@ -180,7 +180,7 @@ def test_closed_twice_and_used_after(smollm2_path: Path) -> None:
 def test_interpreter_ends_cleanly_without_close(smollm2_path: Path) -> None:
     code = (
         "import sys; from headrace import LLM, SamplingParams\n"
-        "llm = LLM(sys.argv[1], max_model_len=128)\n"
+        "llm = LLM(sys.argv[1], max_model_len=128, threads=1)\n"
         "print(llm.generate('One, two,', SamplingParams(temperature=0, max_tokens=2))[0].outputs[0].text)"
     )
     ended = subprocess.run(

@@ -45,10 +45,7 @@ def _tokenizer_source(name: str | None) -> Path | None:
 
 def _template(chosen: str | None, checkpoint: Checkpoint, tokenizer: Tokenizer) -> ChatTemplate | None:
     template = checkpoint.chat_template if chosen is None else _chosen_template(chosen)
-    if template is None:
-        return None
-    named = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token, "pad_token": tokenizer.pad_token}
-    return ChatTemplate(template, {name: token for name, token in named.items() if token is not None})
+    return None if template is None else ChatTemplate(template, tokenizer.special_tokens)
 
 
 def _chosen_template(chosen: str) -> str:

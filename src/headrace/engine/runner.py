@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from headrace.core.errors import EngineError
 from headrace.core.request import TokenLogprobs
 from headrace.engine.batch import Batch, build_batch
 from headrace.engine.kv_cache import KvCache
@@ -38,7 +39,10 @@ class Runner:
         for index, row in enumerate(batch.rows):
             if row.prompt_logprobs_from is not None:
                 chunk = hidden[batch.attention.query_start[index] : batch.attention.query_start[index + 1]]
-                results[index] = replace(results[index], prompt_logprobs=self._prompt_logprobs(row, chunk))
+                try:
+                    results[index] = replace(results[index], prompt_logprobs=self._prompt_logprobs(row, chunk))
+                except EngineError as error:
+                    results[index] = RowResult(error=error.message)
         in_plan_order = [RowResult()] * len(results)
         for index, result in zip(batch.plan_index, results, strict=True):
             in_plan_order[index] = result
@@ -59,7 +63,10 @@ class Runner:
         return results
 
     def _prompt_logprobs(self, row: PlanRow, hidden: torch.Tensor) -> list[TokenLogprobs]:
-        """Entries for the prompt positions that this row owes; position p is predicted by the token before it."""
+        """Entries for the prompt positions that this row owes; position p is predicted by the token before it.
+
+        Raises `EngineError` if the logits of one are not finite.
+        """
         following = row.token_ids[1:]
         if row.next_prompt_id is not None:
             following = [*following, row.next_prompt_id]
