@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from headrace.hub import pull
+from headrace.runtime.environment import prepare_this_process
+
+prepare_this_process()
 
 
 @pytest.fixture(scope="session")

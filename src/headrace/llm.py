@@ -12,7 +12,6 @@ import contextlib
 import difflib
 import itertools
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,6 @@ from typing import Any, cast
 
 from tqdm.auto import tqdm
 
-from headrace.cli.model_files import load_model_text
 from headrace.config.engine import EngineConfig
 from headrace.config.rules import rules_of
 from headrace.config.sections import LimitsConfig, ModelConfig
@@ -33,6 +31,7 @@ from headrace.outputs import RequestOutput, completion_output, position_table
 from headrace.runtime import LocalEngine
 from headrace.service import Conversation, Delta, Generation, GenerationStream, Generator, Message
 from headrace.service.background import BackgroundLoop
+from headrace.service.model_text import load_model_text
 from headrace.text import Tokenizer
 
 Prompt = str | Sequence[int] | Mapping[str, Any]
@@ -40,9 +39,6 @@ Prompt = str | Sequence[int] | Mapping[str, Any]
 
 Bar = bool | Callable[..., Any]
 """Whether to show a progress bar, or what to make it with in place of `tqdm`."""
-
-_ENGINE_THREAD = "headrace-engine"
-"""What `LocalEngine` calls its thread."""
 
 _PROMPT_KEYS = {"prompt", "prompt_token_ids", "cache_salt"}
 
@@ -319,12 +315,5 @@ def _engine_config(options: Mapping[str, Any]) -> EngineConfig:
 
 def _shut_down(loop: BackgroundLoop, engine: LocalEngine, generator: Generator) -> None:
     generator.close()
-    try:
-        loop.run(engine.stop())
-    except RuntimeError:
-        # The interpreter is ending: the engine has been told to stop, but asyncio has no thread left to wait for it in.
-        # An engine thread that outlives the interpreter would bring the process down.
-        for thread in threading.enumerate():
-            if thread.name == _ENGINE_THREAD:
-                thread.join()
+    loop.run(engine.stop())
     loop.close()

@@ -156,8 +156,7 @@ class Simulation:
             if self.step() is None:
                 break
         assert not self.scheduler.has_work, f"still at work after {most} steps"
-        if self.steps:
-            assert self.steps[-1].stats.kv_usage == 0
+        assert self.scheduler.stats.kv_usage == 0
 
     # ---- the model and its cache
 

@@ -314,6 +314,8 @@ def test_abort_frees_the_blocks_at_once() -> None:
     simulation.step()
     (output,) = simulation.abort("a")
     assert (output.request_id, output.finish_reason, output.error) == ("a", FinishReason.ABORT, None)
+    stats = simulation.scheduler.stats
+    assert (stats.running, stats.waiting, stats.kv_usage) == (1, 0, 3 / 64)
     assert simulation.step().stats.kv_usage == 3 / 64
     assert simulation.abort("a") == []
     assert simulation.abort("never heard of") == []

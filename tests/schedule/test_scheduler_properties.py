@@ -10,6 +10,8 @@ from simulation import VOCAB_SIZE, Simulation, request, scheduler
 
 from headrace.core.request import FinishReason, Request
 
+pytestmark = pytest.mark.timeout(900)  # a failure is worth the minutes that hypothesis takes to make it small
+
 # Beginnings of a few texts that part late, so that prompts share prefixes often and end around the borders of blocks.
 TEXTS = [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], [0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6, 6, 6], [5] * 14]
 prompts = st.builds(lambda text, length: text[:length], st.sampled_from(TEXTS), st.integers(1, 14))

@@ -96,8 +96,8 @@ class _Serve:
 
     async def _open(self, started: float) -> None:
         """Load the model, open the routes that need it, and say so. The tokenizer is read while the engine loads."""
-        from headrace.cli.model_files import load_model_text
         from headrace.service.generation import Generator
+        from headrace.service.model_text import load_model_text
 
         config, model = self._config, self._services.model_names[0]
         loading = asyncio.create_task(self._engine.start(), name="engine-start")

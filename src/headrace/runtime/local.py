@@ -11,6 +11,7 @@ from headrace.config.engine import EngineConfig
 from headrace.core.errors import EngineDead, NotReady
 from headrace.core.request import EngineInfo, Request, StepOutput
 from headrace.runtime.client import EngineState, ProgressListener, RequestStream, StatsListener
+from headrace.runtime.environment import prepare_this_process
 from headrace.runtime.loop import Command, run_engine
 from headrace.runtime.messages import Abort, Stop, Submit
 from headrace.runtime.streams import Streams
@@ -36,6 +37,7 @@ class LocalEngine:
         self._streams = Streams(lambda request_id, choice: self._commands.put(Abort(request_id, choice)))
         self._info: EngineInfo | None = None
         self._thread: threading.Thread | None = None
+        self._ended = asyncio.Event()
         self.state = EngineState.LOADING
 
     @property
@@ -67,10 +69,18 @@ class LocalEngine:
             return
         self.state = EngineState.STOPPED
         self._commands.put(Stop())
-        await asyncio.to_thread(self._thread.join)
+        await self._ended.wait()
+        self._thread.join()
         self._streams.fail_all(EngineDead("The engine was stopped."))
 
     def _run(self, loop: asyncio.AbstractEventLoop, loaded: asyncio.Future[EngineInfo]) -> None:
+        try:
+            self._load_and_run(loop, loaded)
+        finally:
+            loop.call_soon_threadsafe(self._ended.set)
+
+    def _load_and_run(self, loop: asyncio.AbstractEventLoop, loaded: asyncio.Future[EngineInfo]) -> None:
+        prepare_this_process()
         from headrace.engine import Engine
 
         def progress(done: int, total: int) -> None:

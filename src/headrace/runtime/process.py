@@ -19,6 +19,7 @@ from headrace.config.engine import EngineConfig
 from headrace.core.errors import EngineDead, NotReady, StartupError, Unavailable
 from headrace.core.request import EngineInfo, Request, StepStats
 from headrace.runtime.client import EngineState, ProgressListener, RequestStream, StatsListener
+from headrace.runtime.environment import engine_environment
 from headrace.runtime.messages import (
     Abort,
     FromEngine,
@@ -199,7 +200,7 @@ class _Child:
         self._socket.bind(address)
         # Its standard input stays open as long as this process lives: its end tells the child to end as well.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "headrace.runtime.child", address], stdin=subprocess.PIPE
+            [sys.executable, "-m", "headrace.runtime.child", address], stdin=subprocess.PIPE, env=engine_environment()
         )
         self.send(load)
 
