@@ -57,8 +57,6 @@ def test_prompts_as_texts_and_ids(client: OpenAI, server) -> None:
     assert [(choice.index, choice.text) for choice in two.choices] == [(0, text), (1, text)]
     sampled = {**options, "temperature": 1, "seed": 7, "extra_body": {"ignore_eos": True}}
     pair = client.completions.create(prompt=[PROMPT, "1, 2, 3,"], n=2, **sampled)
-        prompt=[PROMPT, "1, 2, 3,"], n=2, seed=7, extra_body={"ignore_eos": True}, **{**options, "temperature": 1}
-    )
     assert [choice.index for choice in pair.choices] == [0, 1, 2, 3]
     assert pair.usage.completion_tokens == 24
 

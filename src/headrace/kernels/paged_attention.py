@@ -155,15 +155,18 @@ class PagedAttention:
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Dense attention: queries [n, Hq, q, D], keys and values [n, Hk, k, D], mask bool, broadcast to [n, 1, q, k].
 
-        No mask means causal with as many queries as keys.
+        No mask means causal with as many queries as keys; it does not occur together with a soft cap.
         """
-        scale, soft_cap = self._rules.scale, self._rules.soft_cap
-        if soft_cap is None:
-            return F.scaled_dot_product_attention(
-                queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
-            )
+        if mask is not None and self._rules.soft_cap is not None:
+            return self._attend_capped(queries, keys, values, mask, self._rules.soft_cap)
+        return F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=self._rules.scale, enable_gqa=True
+        )
+
+    def _attend_capped(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, soft_cap: float) -> Tensor:
+        """As `_attend`, with the scores written out: torch's fused attention has no soft cap."""
         grouped = queries.unflatten(1, (keys.shape[1], -1))
-        scores = torch.matmul(grouped, keys[:, :, None].transpose(-1, -2)).float().mul_(scale)
+        scores = torch.matmul(grouped, keys[:, :, None].transpose(-1, -2)).float().mul_(self._rules.scale)
         scores = scores.div_(soft_cap).tanh_().mul_(soft_cap)
         scores = scores.masked_fill_(~mask.view(-1, 1, 1, *mask.shape[-2:]), float("-inf"))
         weights = scores.softmax(-1).to(values.dtype)

@@ -11,7 +11,7 @@ from torch import Tensor
 from headrace.kernels.ops import Attention, AttentionBatch, LayerKV, Ops, Rotation
 from headrace.models.parameters import Parameter
 from headrace.models.rotary import Rotary
-from headrace.models.spec import Activation, DecoderSpec, QkNorm
+from headrace.models.spec import Activation, DecoderSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,9 @@ class LayerWeights:
     mlp_input_norm: Tensor | None = None
     mlp_output_norm: Tensor | None = None
     qk_norm: Tensor | None = None
-    """[num_heads + num_kv_heads, head_dim]"""
+    """[num_heads + num_kv_heads, head_dim]: each head by itself."""
     q_norm: Tensor | None = None
+    """[num_heads * head_dim]: all query heads together; `k_norm` likewise."""
     k_norm: Tensor | None = None
 
 
@@ -60,6 +61,7 @@ class DecoderModel:
         self._ops = ops
         self._gate = {Activation.SILU: ops.silu_mul, Activation.GELU_TANH: ops.gelu_tanh_mul}[spec.activation]
         self._rotaries = {layer.rope: Rotary(layer.rope, dtype, device) for layer in spec.layers}
+        self._attention_rules = {layer.attention for layer in spec.layers}
         self._embedding_scale = torch.tensor(spec.embedding_scale, dtype=dtype, device=device)
         self._layers: tuple[LayerWeights, ...] = ()
 
@@ -90,7 +92,7 @@ class DecoderModel:
         ops = self._ops
         block_size = kv[0].keys.shape[1]
         rotations = {rope: rotary(batch.positions) for rope, rotary in self._rotaries.items()}
-        attentions = {rules: ops.attention(batch, rules, block_size) for rules in self._attention_rules()}
+        attentions = {rules: ops.attention(batch, rules, block_size) for rules in self._attention_rules}
         residual = ops.embedding(token_ids, self._embedding)
         if self.spec.embedding_scale != 1.0:
             residual.mul_(self._embedding_scale)
@@ -115,18 +117,15 @@ class DecoderModel:
             logits = self._ops.soft_cap(logits, self.spec.logit_soft_cap)
         return logits
 
-    def _attention_rules(self) -> set:
-        return {layer.attention for layer in self.spec.layers}
-
     def _attend(
         self, weights: LayerWeights, x: Tensor, rotation: Rotation, attention: Attention, kv: LayerKV, slots: Tensor
     ) -> Tensor:
         spec, ops = self.spec, self._ops
         heads = ops.linear(x, weights.qkv, weights.qkv_bias).unflatten(-1, (-1, spec.head_dim))
         qk, values = heads.split((spec.num_heads + spec.num_kv_heads, spec.num_kv_heads), dim=1)
-        if spec.qk_norm is QkNorm.HEAD:
+        if weights.qk_norm is not None:
             qk = ops.rms_norm(qk, weights.qk_norm, spec.norm_eps)
-        elif spec.qk_norm is QkNorm.FULL:
+        elif weights.q_norm is not None and weights.k_norm is not None:
             queries, keys = qk.flatten(1).split((weights.q_norm.shape[0], weights.k_norm.shape[0]), dim=1)
             queries = ops.rms_norm(queries, weights.q_norm, spec.norm_eps)
             keys = ops.rms_norm(keys, weights.k_norm, spec.norm_eps)

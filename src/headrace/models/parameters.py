@@ -90,8 +90,8 @@ def _layer_parameters(spec: DecoderSpec, names: LayerNames, ours: str, theirs: s
             rows = (sum(rows),)
         yield _matrix(ours + name, tuple(f"{theirs}{module}.weight" for module in modules), rows, columns)
         if bias:
-            parts = (_vector(f"{theirs}{module}.bias", size) for module, size in zip(modules, rows, strict=True))
-            yield Parameter(name=f"{ours}{name}_bias", parts=tuple(parts))
+            biases = (_vector(f"{theirs}{module}.bias", size) for module, size in zip(modules, rows, strict=True))
+            yield Parameter(name=f"{ours}{name}_bias", parts=tuple(biases))
     if spec.norm_placement is not NormPlacement.OUTPUT:
         yield _norm(ours + "attention_input_norm", f"{theirs}{names.attention_input_norm}.weight", hidden)
         yield _norm(ours + "mlp_input_norm", f"{theirs}{names.mlp_input_norm}.weight", hidden)

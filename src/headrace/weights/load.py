@@ -29,7 +29,7 @@ def load_weights(model: DecoderModel, checkpoint: Checkpoint, progress: Progress
     """Read the checkpoint's tensors into `model`.
 
     Raises `BadCheckpoint`, naming tensors, if some are missing, left over, of the wrong shape or of a type that is
-    not supported; all but the last before anything large is read.
+    not supported, before anything large is read.
     """
     source = _open(checkpoint)
     try:
