@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,3 +23,22 @@ def smollm2_path() -> Path:
 def gemma3_path() -> Path:
     """Gemma 3 270M, GGUF Q4_K_M."""
     return pull("gemma3-270m", progress=False)
+
+
+@pytest.fixture(scope="session")
+def smollm2_reference(smollm2_path: Path) -> Any:
+    """What transformers makes of SmolLM2's file, in float32."""
+    return transformers_model(smollm2_path)
+
+
+@pytest.fixture(scope="session")
+def gemma3_reference(gemma3_path: Path) -> Any:
+    """What transformers makes of Gemma 3's file, in float32."""
+    return transformers_model(gemma3_path)
+
+
+def transformers_model(path: Path) -> Any:
+    import torch  # seconds, and most tests need neither
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from stepping import PROMPTS, greedy, run_all, tokens_of
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from headrace.core.request import Request
 from headrace.engine import Engine
@@ -24,8 +24,19 @@ TIE = 1e-3
 
 
 @pytest.fixture(scope="module", params=["smollm2", "gemma3"])
-def model_path(request: pytest.FixtureRequest) -> Path:
-    return request.getfixturevalue(f"{request.param}_path")
+def model_name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model_path(request: pytest.FixtureRequest, model_name: str) -> Path:
+    return request.getfixturevalue(f"{model_name}_path")
+
+
+@pytest.fixture(scope="module")
+def reference(request: pytest.FixtureRequest, model_name: str) -> Any:
+    """transformers' model of the same file."""
+    return request.getfixturevalue(f"{model_name}_reference")
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +51,6 @@ def engine(model_path: Path, make_engine: Callable[..., Engine]) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def transformers_model(model_path: Path) -> PreTrainedModel:
-    return AutoModelForCausalLM.from_pretrained(
-        model_path.parent, gguf_file=model_path.name, dtype=torch.float32
-    ).eval()
-
-
-@pytest.fixture(scope="module")
 def alone(engine: Engine, prompts: list[list[int]]) -> list[list[int]]:
     """64 greedy tokens after each prompt, one prompt at a time."""
     found = []
@@ -56,9 +60,7 @@ def alone(engine: Engine, prompts: list[list[int]]) -> list[list[int]]:
     return found
 
 
-def assert_same_or_tie(
-    transformers_model: PreTrainedModel, prompt: list[int], ours: list[int], other: list[int] | None = None
-) -> None:
+def assert_same_or_tie(reference: Any, prompt: list[int], ours: list[int], other: list[int] | None = None) -> None:
     """`ours` is what transformers would choose; `other`, where given, differs from it first at a tie."""
     if other is not None:
         differing = next((i for i, (a, b) in enumerate(zip(ours, other, strict=True)) if a != b), None)
@@ -66,7 +68,7 @@ def assert_same_or_tie(
             return
         ours = other[: differing + 1]
     with torch.inference_mode():
-        logits = transformers_model(torch.tensor([prompt + ours])).logits[0, len(prompt) - 1 : -1]
+        logits = reference(torch.tensor([prompt + ours])).logits[0, len(prompt) - 1 : -1]
     chosen = logits[torch.arange(len(ours)), torch.tensor(ours)]
     for position, gap in enumerate((logits.amax(-1) - chosen).tolist()):
         assert gap < TIE, f"output {position}: our token's logit is {gap} below transformers' best"
@@ -75,16 +77,16 @@ def assert_same_or_tie(
             return
 
 
-def test_alone(transformers_model: PreTrainedModel, prompts: list[list[int]], alone: list[list[int]]) -> None:
+def test_alone(reference: Any, prompts: list[list[int]], alone: list[list[int]]) -> None:
     for prompt, ours in zip(prompts, alone, strict=True):
         assert len(ours) == 64
-        assert_same_or_tie(transformers_model, prompt, ours)
+        assert_same_or_tie(reference, prompt, ours)
 
 
 @pytest.mark.parametrize("steps_between", [0, 3], ids=["one-batch", "interleaved"])
 def test_together(
     engine: Engine,
-    transformers_model: PreTrainedModel,
+    reference: Any,
     prompts: list[list[int]],
     alone: list[list[int]],
     steps_between: int,
@@ -98,4 +100,4 @@ def test_together(
     outputs = run_all(engine, requests, steps_between=steps_between)
     for index, prompt in enumerate(prompts):
         together = tokens_of(outputs[f"{steps_between}-{index}", 0])
-        assert_same_or_tie(transformers_model, prompt, alone[index], together)
+        assert_same_or_tie(reference, prompt, alone[index], together)

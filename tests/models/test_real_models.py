@@ -10,21 +10,14 @@ import torch
 from paged_driver import PagedDriver, load_model
 
 
-def reference(path: Path) -> Any:
-    import transformers
-
-    model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    return model.eval()
+@pytest.fixture(scope="module")
+def smollm2(smollm2_path: Path, smollm2_reference: Any) -> tuple[Any, Any]:
+    return load_model(smollm2_path), smollm2_reference
 
 
-@pytest.fixture(scope="session")
-def smollm2(smollm2_path):
-    return load_model(smollm2_path), reference(smollm2_path)
-
-
-@pytest.fixture(scope="session")
-def gemma3(gemma3_path):
-    return load_model(gemma3_path), reference(gemma3_path)
+@pytest.fixture(scope="module")
+def gemma3(gemma3_path: Path, gemma3_reference: Any) -> tuple[Any, Any]:
+    return load_model(gemma3_path), gemma3_reference
 
 
 PROMPTS = [
