@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from headrace.config.engine import EngineConfig
 from headrace.core.errors import EngineDead, NotReady
@@ -17,6 +20,10 @@ from headrace.runtime.messages import Abort, Stop, Submit
 from headrace.runtime.streams import Streams
 
 log = logging.getLogger(__name__)
+
+
+class _NobodyListens(BaseException):
+    """The event loop is closed: the thread may end. Not an `Exception`, since nothing has failed."""
 
 
 class LocalEngine:
@@ -51,8 +58,13 @@ class LocalEngine:
         loaded: asyncio.Future[EngineInfo] = loop.create_future()
         self._thread = threading.Thread(target=self._run, args=(loop, loaded), name="headrace-engine", daemon=True)
         self._thread.start()
-        self._info = await loaded
-        self.state = EngineState.READY
+        try:
+            self._info = await loaded
+        except BaseException:
+            self.state = EngineState.DEAD
+            raise
+        if self.state is EngineState.LOADING:
+            self.state = EngineState.READY
         return self._info
 
     def submit(self, request: Request) -> RequestStream:
@@ -74,30 +86,46 @@ class LocalEngine:
         self._streams.fail_all(EngineDead("The engine was stopped."))
 
     def _run(self, loop: asyncio.AbstractEventLoop, loaded: asyncio.Future[EngineInfo]) -> None:
-        try:
-            self._load_and_run(loop, loaded)
-        finally:
-            loop.call_soon_threadsafe(self._ended.set)
+        def post(callback: Callable[..., None], *args: Any) -> None:
+            """Have it called on the event loop. Raises `_NobodyListens` if that is closed."""
+            try:
+                loop.call_soon_threadsafe(callback, *args)
+            except RuntimeError:
+                raise _NobodyListens from None
 
-    def _load_and_run(self, loop: asyncio.AbstractEventLoop, loaded: asyncio.Future[EngineInfo]) -> None:
-        prepare_this_process()
-        from headrace.engine import Engine
+        with contextlib.suppress(_NobodyListens):
+            try:
+                self._load_and_run(post, loaded)
+            finally:
+                post(self._ended.set)
+
+    def _load_and_run(self, post: Callable[..., None], loaded: asyncio.Future[EngineInfo]) -> None:
+        def loaded_or_not(result: EngineInfo | Exception) -> None:
+            if loaded.done():
+                return  # whoever wanted it was cancelled
+            if isinstance(result, Exception):
+                loaded.set_exception(result)
+            else:
+                loaded.set_result(result)
 
         def progress(done: int, total: int) -> None:
             if self._on_progress is not None:
-                loop.call_soon_threadsafe(self._on_progress, done, total)
+                post(self._on_progress, done, total)
 
         try:
+            prepare_this_process()
+            from headrace.engine import Engine
+
             engine = Engine.load(self._model_path, self._config, progress)
         except Exception as error:
-            loop.call_soon_threadsafe(loaded.set_exception, error)
+            post(loaded_or_not, error)
             return
-        loop.call_soon_threadsafe(loaded.set_result, engine.info)
+        post(loaded_or_not, engine.info)
         try:
-            run_engine(engine, self._receive, lambda output: loop.call_soon_threadsafe(self._deliver, output))
+            run_engine(engine, self._receive, lambda output: post(self._deliver, output))
         except Exception as error:
             log.exception("The engine has died.")
-            loop.call_soon_threadsafe(self._die, f"The engine has died: {error}")
+            post(self._die, f"The engine has died: {error}")
 
     def _receive(self, wait: bool) -> list[Command]:
         commands = [self._commands.get()] if wait else []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import zmq
@@ -38,6 +40,9 @@ from headrace.runtime.streams import Streams
 
 log = logging.getLogger(__name__)
 
+ENGINE_COMMAND = (sys.executable, "-m", "headrace.runtime.child")
+"""What is run, with the address to connect to as its last argument."""
+
 MOST_RESTARTS = 5
 """Restarts in a row that may fail before the engine is given up."""
 
@@ -45,7 +50,7 @@ RESTART_DELAY = 0.5
 """Seconds before the second restart in a row; doubles with each further one."""
 
 STEADY_SECONDS = 60.0
-"""An engine that ran this long before it died starts a new count."""
+"""An engine that served this long before it died starts a new count."""
 
 STOP_SECONDS = 5.0
 """How long the child may take to end by itself."""
@@ -67,12 +72,17 @@ class ProcessEngine:
         config: EngineConfig,
         on_stats: StatsListener | None = None,
         on_progress: ProgressListener | None = None,
+        *,
+        command: Sequence[str] = ENGINE_COMMAND,
     ) -> None:
         self._load = Load(model_path, config, logging.getLevelName(logging.getLogger().getEffectiveLevel()))
         self._on_stats = on_stats
         self._on_progress = on_progress
+        self._command = command
         self._streams = Streams(lambda request_id, choice: self._send(Abort(request_id, choice)))
         self._info: EngineInfo | None = None
+        self._ready_at: float | None = None
+        self._death = ""
         self._child: _Child | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self.state = EngineState.LOADING
@@ -86,15 +96,15 @@ class ProcessEngine:
     @property
     def pid(self) -> int | None:
         """Process id of the running child."""
-        return None if self._child is None else self._child.process.pid
+        return None if self._child is None else self._child.pid
 
     def launch(self) -> None:
         """Start the child process, if it is not running yet. Needs a running event loop."""
         if self._child is None:
-            self._child = _Child(self._load)
+            self._ready_at = None
+            self._child = _Child(self._command, self._load)
 
     async def start(self) -> EngineInfo:
-        self.launch()
         loaded: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
         self._supervisor = asyncio.create_task(self._supervise(loaded), name="headrace-engine-supervisor")
         return await loaded
@@ -106,15 +116,16 @@ class ProcessEngine:
         self._send(Submit(request))
         return stream
 
-    async def stop(self) -> None:
+    async def stop(self, *, at_once: bool = False) -> None:
+        """As `EngineClient.stop`; `at_once` does not let the child finish its step."""
+        # While it loads it reads no messages, and there is nothing to lose.
+        at_once |= self.state in (EngineState.LOADING, EngineState.RESTARTING)
         self.state = EngineState.STOPPED
         self._streams.fail_all(EngineDead("The engine was stopped."))
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
-        if self._child is not None:
-            child, self._child = self._child, None
-            await child.stop()
+        await self._end_child(patience=0 if at_once else STOP_SECONDS)
 
     def _unavailable(self) -> Unavailable:
         match self.state:
@@ -122,6 +133,8 @@ class ProcessEngine:
                 return NotReady("The model is still being loaded.")
             case EngineState.RESTARTING:
                 return NotReady("The engine has died and is being started again.")
+            case EngineState.DEAD:
+                return EngineDead(f"The engine is not started again. {self._death}")
             case _:
                 return EngineDead(f"The engine is {self.state}.")
 
@@ -134,88 +147,112 @@ class ProcessEngine:
             self._child.send(message)
 
     async def _supervise(self, loaded: asyncio.Future[EngineInfo]) -> None:
-        """Run one child after the other until the engine is stopped or given up. Resolves `loaded` once."""
-        failures = 0
-        while True:
-            began = time.monotonic()
-            try:
-                await self._serve(loaded)
-            except StartupError as error:
-                death = error.message
-                failures = MOST_RESTARTS
-            else:
-                death = f"The engine process died ({self._child.exit_text()})."
-                failures = 0 if time.monotonic() - began > STEADY_SECONDS else failures + 1
-            self._child.close()
-            self._child = None
+        """Run one child after the other until the engine is stopped or given up. Resolves `loaded` in any case."""
+        deaths = 0
+        try:
+            while True:
+                self._death, hopeless = await self._run_child(loaded)
+                if self._info is None:
+                    self.state = EngineState.DEAD
+                    return
+                steady = self._ready_at is not None and time.monotonic() - self._ready_at > STEADY_SECONDS
+                deaths = 1 if steady else deaths + 1
+                hopeless |= deaths > MOST_RESTARTS
+                log.error("%s", self._death)
+                self.state = EngineState.DEAD if hopeless else EngineState.RESTARTING
+                self._streams.fail_all(EngineDead(f"{self._death} Requests that were running are lost; send them again."))
+                self._report(StepStats())
+                await self._end_child(patience=0)
+                if hopeless:
+                    log.error("The engine is not started again after %d deaths in a row.", deaths)
+                    return
+                if deaths > 1:
+                    await asyncio.sleep(RESTART_DELAY * 2 ** (deaths - 2))
+                log.warning("Starting the engine again.")
+        finally:
             if not loaded.done():
-                self.state = EngineState.DEAD
-                loaded.set_exception(StartupError(death))
-                return
-            log.error("%s", death)
-            self.state = EngineState.DEAD if failures >= MOST_RESTARTS else EngineState.RESTARTING
-            self._streams.fail_all(EngineDead(f"{death} Requests that were running are lost; send them again."))
-            self._report(StepStats())
-            if self.state is EngineState.DEAD:
-                log.error("The engine is not started again after %d failures in a row.", failures)
-                return
-            if failures > 1:
-                await asyncio.sleep(RESTART_DELAY * 2 ** (failures - 2))
-            log.warning("Starting the engine again.")
-            self.launch()
+                loaded.set_exception(StartupError(self._death or "The engine was stopped while it was loading."))
 
-    async def _serve(self, loaded: asyncio.Future[EngineInfo]) -> None:
-        """Deliver what the current child says until it ends. Raises `StartupError` if its model cannot be loaded."""
-        child = self._child
-        async for message in child.messages():
-            match message:
-                case Stepped(output=output):
-                    self._streams.deliver(output)
-                    self._report(output.stats)
-                case Loading(done=done, total=total):
-                    if self._on_progress is not None:
-                        self._on_progress(done, total)
-                case Ready(info=info):
-                    self._info = info
-                    self.state = EngineState.READY
-                    if loaded.done():
-                        log.info("The engine is back.")
-                    else:
-                        loaded.set_result(info)
-                    self._report(StepStats())
-                case LoadFailed(message=text):
-                    raise StartupError(text)
+    async def _run_child(self, loaded: asyncio.Future[EngineInfo]) -> tuple[str, bool]:
+        """Serve with one child until it ends. Returns how it ended, and whether another one would end the same way."""
+        try:
+            self.launch()
+            return await self._serve(self._child, loaded), False
+        except StartupError as error:
+            return error.message, True
+        except Exception as error:  # whatever it is, requests must hear of it
+            log.exception("The engine process cannot be used.")
+            return f"The engine process cannot be used: {error!r}.", False
+
+    async def _serve(self, child: _Child, loaded: asyncio.Future[EngineInfo]) -> str:
+        """Deliver what the child says until it ends, and say how. Raises `StartupError` if it cannot load the model."""
+        async with contextlib.aclosing(child.messages()) as messages:
+            async for message in messages:
+                match message:
+                    case Stepped(output=output):
+                        self._streams.deliver(output)
+                        self._report(output.stats)
+                    case Loading(done=done, total=total):
+                        if self._on_progress is not None:
+                            self._on_progress(done, total)
+                    case Ready(info=info):
+                        if self._info is not None:
+                            log.info("The engine is back.")
+                        self._info = info
+                        self._ready_at = time.monotonic()
+                        self.state = EngineState.READY
+                        if not loaded.done():
+                            loaded.set_result(info)
+                        self._report(StepStats())
+                    case LoadFailed(message=text):
+                        raise StartupError(text)
+        doing = "while it loaded the model " if self._ready_at is None else ""
+        return f"The engine process died {doing}({child.exit_text()})."
+
+    async def _end_child(self, patience: float) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            await child.end(patience)
 
 
 class _Child:
     """One engine process and the socket to it."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, command: Sequence[str], load: Load) -> None:
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = loop.create_future()
         self._folder = tempfile.TemporaryDirectory(prefix="headrace-")  # mode 0700: nobody else may connect
-        address = f"ipc://{Path(self._folder.name) / 'engine'}"
         self._socket = zmq.asyncio.Socket(zmq.Context.instance(), zmq.PAIR)
-        self._socket.set(zmq.LINGER, 0)
-        self._socket.set(zmq.SNDHWM, 0)
-        self._socket.set(zmq.RCVHWM, 0)
-        self._socket.bind(address)
-        # Its standard input stays open as long as this process lives: its end tells the child to end as well.
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "headrace.runtime.child", address], stdin=subprocess.PIPE, env=engine_environment()
-        )
+        try:
+            address = f"ipc://{Path(self._folder.name) / 'engine'}"
+            self._socket.set(zmq.LINGER, 0)
+            self._socket.set(zmq.SNDHWM, 0)
+            self._socket.set(zmq.RCVHWM, 0)
+            self._socket.bind(address)
+            # Its standard input stays open as long as this process lives: its end tells the child to end as well.
+            # In a process group of its own, a Ctrl-C does not reach it before it can ignore it.
+            self._process = subprocess.Popen(
+                [*command, address], stdin=subprocess.PIPE, env=engine_environment(), process_group=0
+            )
+        except BaseException:
+            self._close()
+            raise
+        self.pid = self._process.pid
+        # A thread works on every system and event loop, and reaps the child whatever becomes of the loop.
+        threading.Thread(target=self._reap, args=(loop,), name="headrace-engine-exit", daemon=True).start()
         self.send(load)
 
     def send(self, message: ToEngine) -> None:
         """Queue a message; the socket has no limit, so this neither waits nor fails."""
         self._socket.send(encode(message))
 
-    async def messages(self) -> AsyncIterator[FromEngine]:
+    async def messages(self) -> AsyncGenerator[FromEngine, None]:
         """What the child says, until it ends."""
-        ended = asyncio.create_task(self._ended(), name="headrace-engine-exit")
         received: asyncio.Future[bytes] = self._socket.recv()
         try:
             while True:
                 if not received.done():
-                    await asyncio.wait((received, ended), return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait((received, self._ended), return_when=asyncio.FIRST_COMPLETED)
                 if not received.done():
                     # The last words of a child that has just ended may still be on their way through the socket.
                     await asyncio.wait((received,), timeout=LAST_WORDS_SECONDS)
@@ -225,36 +262,37 @@ class _Child:
                 received = self._socket.recv()
         finally:
             received.cancel()
-            ended.cancel()
-
-    async def _ended(self) -> None:
-        """Returns when the process has ended."""
-        pidfd = os.pidfd_open(self.process.pid)
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(pidfd, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
 
     def exit_text(self) -> str:
-        code = self.process.wait()
+        """How the child ended; it must have."""
+        code = self._ended.result()
+        if code == -signal.SIGKILL:
+            return "signal 9: somebody killed it, or memory ran out"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
-    async def stop(self) -> None:
-        """Ask the child to end, and end it if it does not."""
-        self.send(Stop())
+    async def end(self, patience: float) -> None:
+        """Ask the child to end, kill it if it has not within `patience` seconds, and free what belonged to it."""
         try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._ended()
-        except TimeoutError:
-            self.process.kill()
-        self.process.wait()
-        self.close()
+            if patience > 0:
+                self.send(Stop())
+                await asyncio.wait((self._ended,), timeout=patience)
+            self._process.kill()  # does nothing to one that has ended
+            await asyncio.wait((self._ended,))
+        finally:
+            self._process.kill()
+            self._process.stdin.close()
+            self._close()
 
-    def close(self) -> None:
-        self.process.stdin.close()
+    def _close(self) -> None:
         self._socket.close()
         self._folder.cleanup()
+
+    def _reap(self, loop: asyncio.AbstractEventLoop) -> None:
+        code = self._process.wait()
+
+        def tell() -> None:
+            if not self._ended.done():
+                self._ended.set_result(code)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left who wants to know
+            loop.call_soon_threadsafe(tell)

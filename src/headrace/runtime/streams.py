@@ -17,6 +17,8 @@ class Streams:
         self._open: dict[str, RequestStream] = {}
 
     def open(self, request: Request) -> RequestStream:
+        if request.request_id in self._open:
+            raise ValueError(f"Request id {request.request_id!r} is in use.")
         stream = RequestStream(request, self._end)
         self._open[request.request_id] = stream
         return stream
