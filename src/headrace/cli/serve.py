@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import socket
 import time
 
 import uvloop
 
+from headrace.cli.interrupts import Interrupts
 from headrace.cli.listen import check_tls, is_open_to_others, listening_socket, url_of
 from headrace.cli.logs import set_up_logging
 from headrace.cli.progress import LoadProgress
@@ -24,7 +23,6 @@ from headrace.config.sections import ServeConfig
 from headrace.core.request import StepStats
 from headrace.hub import Checkpoint, open_checkpoint
 from headrace.metrics import Metrics
-from headrace.runtime.client import EngineState
 from headrace.runtime.process import ProcessEngine
 from headrace.service.services import Services
 
@@ -68,14 +66,14 @@ class _Serve:
 
     async def run(self, started: float) -> None:
         """Until a signal comes. Raises `StartupError` if the model cannot be loaded."""
-        self._engine.launch()
-
-        from headrace.api.app import create_app  # heavy; the child imports torch meanwhile
-        from headrace.cli.server import Interrupts, http_server
-
-        server = http_server(create_app(self._services, self._config), self._config)
         interrupts = Interrupts()
         with interrupts.installed():
+            self._engine.launch()
+
+            from headrace.api.app import create_app  # heavy; the child imports torch meanwhile
+            from headrace.cli.server import http_server
+
+            server = http_server(create_app(self._services, self._config), self._config)
             serving = asyncio.create_task(server.serve(sockets=[self._listener]), name="http")
             stopping = asyncio.create_task(interrupts.stop.wait(), name="stop-signal")
             opening = asyncio.create_task(self._open(started), name="open-model")
@@ -87,6 +85,8 @@ class _Serve:
                 if opening.done():
                     await opening
                     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if serving.done():
+                    await serving  # it ends by itself only with an error
             finally:
                 for task in background:
                     task.cancel()
@@ -131,9 +131,7 @@ class _Serve:
         try:
             grace = self._config.http.shutdown_timeout
             await asyncio.wait({serving, hurry}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-            if self._engine.pid is not None and (hurry.done() or self._engine.state is EngineState.LOADING):
-                os.kill(self._engine.pid, signal.SIGKILL)  # it would read our message only when it is done loading
-            await self._engine.stop()
+            await self._engine.stop(at_once=hurry.done())
             await asyncio.wait({serving}, timeout=0 if hurry.done() else _LAST_WORDS_SECONDS)
         finally:
             hurry.cancel()

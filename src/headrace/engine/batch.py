@@ -24,7 +24,7 @@ class Batch:
 
 
 def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> Batch:
-    """Lay the rows of `plan` end to end. Tensors are built in numpy and moved to `device` once each."""
+    """Lay the rows of `plan` end to end. Built in numpy and moved to `device` all at once."""
     plan_index = sorted(range(len(plan.rows)), key=lambda index: len(plan.rows[index].token_ids) > 1)
     rows = [plan.rows[index] for index in plan_index]
 
@@ -43,19 +43,26 @@ def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> Batch:
 
     token_ids = np.fromiter(chain.from_iterable(row.token_ids for row in rows), np.int64, count=len(owner))
 
-    def tensor(array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(device)
+    parts = (token_ids, positions, slots, context_lens, tables.ravel())
+    moved = _to_device(np.concatenate(parts), device).split([len(part) for part in parts])
 
     return Batch(
-        token_ids=tensor(token_ids),
+        token_ids=moved[0],
         attention=AttentionBatch(
-            positions=tensor(positions),
-            slot_mapping=tensor(slots),
-            block_tables=tensor(tables),
-            context_lens=tensor(context_lens),
+            positions=moved[1],
+            slot_mapping=moved[2],
+            block_tables=moved[4].view(tables.shape),
+            context_lens=moved[3],
             query_start=query_start.tolist(),
             num_decodes=int((counts == 1).sum()),
         ),
         rows=rows,
         plan_index=plan_index,
     )
+
+
+def _to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    tensor = torch.from_numpy(array)
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)  # from pageable memory it would wait for the device

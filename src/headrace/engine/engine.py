@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ from headrace.config.engine import EngineConfig
 from headrace.core.errors import ConfigError
 from headrace.core.request import EngineInfo, Request, SequenceOutput, StepOutput, StepStats
 from headrace.engine.kv_cache import KvCache, size_cache
+from headrace.engine.machine import usable_cores
 from headrace.engine.runner import Runner
 from headrace.engine.sampler import Sampler
 from headrace.hub import Checkpoint, WeightFormat, open_checkpoint
@@ -39,7 +39,7 @@ class Engine:
         began = time.monotonic()
         device = _select_device(config.device)
         if device.type == "cpu":
-            torch.set_num_threads(config.threads or _physical_cores())
+            torch.set_num_threads(config.threads or usable_cores())
         dtype = _select_dtype(config.dtype, checkpoint, device)
         model = build_model(checkpoint.config, select_ops(device), dtype=dtype, device=device)
         load_weights(model, checkpoint, progress)
@@ -93,8 +93,11 @@ class Engine:
             return None
         try:
             result = self._runner.run(plan)
+        except torch.AcceleratorError:
+            raise  # the device has failed, and every later step on it would too: only a new process can go on
         except Exception as error:
             log.exception("A step of %d sequences failed.", len(plan.rows))
+            self._runner.scrub(plan.rows)
             return self._scheduler.fail(plan, f"The engine failed while running this request: {error}")
         return self._scheduler.commit(plan, result)
 
@@ -108,7 +111,9 @@ def _select_device(wanted: str) -> torch.device:
 
 
 def _select_dtype(wanted: str, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
-    """`auto` is the checkpoint's own precision on a GPU; the reference kernels on a CPU are fastest in float32."""
+    """`auto` is half precision on a GPU, the checkpoint's own kind of it if it has one, else bfloat16, which holds
+    everything float32 does; the reference kernels on a CPU are fastest in float32.
+    """
     if wanted != "auto":
         return getattr(torch, wanted)
     if device.type == "cpu":
@@ -116,16 +121,4 @@ def _select_dtype(wanted: str, checkpoint: Checkpoint, device: torch.device) -> 
     if checkpoint.format is WeightFormat.GGUF:
         return torch.bfloat16
     stored = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype") or "bfloat16"
-    return torch.float16 if stored in ("float16", "float32") else torch.bfloat16
-
-
-def _physical_cores() -> int:
-    """Physical cores among the processors this process may run on."""
-    cores = set()
-    for cpu in os.sched_getaffinity(0):
-        try:
-            with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as siblings:
-                cores.add(siblings.read().strip())
-        except OSError:
-            cores.add(str(cpu))
-    return len(cores)
+    return torch.float16 if stored == "float16" else torch.bfloat16

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
 from headrace.config.engine import EngineConfig
 from headrace.core.errors import ConfigError
+from headrace.engine.machine import usable_memory
 from headrace.kernels.ops import LayerKV
 from headrace.models.spec import DecoderSpec
 
@@ -30,15 +29,31 @@ class KvCache:
         self, spec: DecoderSpec, *, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         shape = (spec.num_layers, 2, num_blocks + 1, block_size, spec.num_kv_heads, spec.head_dim)
-        memory = _zeros(shape, dtype, device)
+        try:
+            memory = _zeros(shape, dtype, device)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise ConfigError(
+                f"There is no room for a KV cache of {num_blocks * block_size} tokens, which takes "
+                f"{num_blocks * block_size * bytes_per_token(spec, dtype)} bytes: lower --kv-cache-memory-bytes."
+            ) from None
         self.layers = [LayerKV(keys=layer[0], values=layer[1]) for layer in memory]
         self._memory = memory
 
     def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:
-        """Copy whole blocks, all layers at once. No source is also a target."""
-        if copies:
-            sources, targets = (torch.tensor(ids, device=self._memory.device) for ids in zip(*copies, strict=True))
-            self._memory[:, :, targets] = self._memory[:, :, sources]
+        """Copy whole blocks, all layers at once. No source is also a target.
+
+        Takes no memory, so that it cannot fail where a step may: the targets can belong to sequences that are not in
+        the step and live on.
+        """
+        for source, target in copies:
+            self._memory[:, :, target].copy_(self._memory[:, :, source])
+
+    def scrub(self, block_ids: Iterable[int]) -> None:
+        """Make whatever is not finite in these blocks 0, for who gets them next: attention weighs the slots of a block
+        that are not its own by zero, and zero times NaN is NaN. Finite values, which others may share, stay.
+        """
+        for block in block_ids:
+            self._memory[:, :, block].nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def bytes_per_token(spec: DecoderSpec, dtype: torch.dtype) -> int:
@@ -90,18 +105,7 @@ def _default_memory(token_bytes: int, device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * DEFAULT_CUDA_SHARE)
-    return max(DEFAULT_CPU_TOKENS * token_bytes, int(_machine_memory() * DEFAULT_CPU_SHARE))
-
-
-def _machine_memory() -> int:
-    """Bytes of memory this process may use: the machine's, or its control group's if that is less."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
-        try:
-            return min(total, int(limit.read_text()))
-        except (OSError, ValueError):  # not there, or "max"
-            continue
-    return total
+    return max(DEFAULT_CPU_TOKENS * token_bytes, int(usable_memory() * DEFAULT_CPU_SHARE))
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:

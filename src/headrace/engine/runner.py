@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -43,10 +44,16 @@ class Runner:
                     results[index] = replace(results[index], prompt_logprobs=self._prompt_logprobs(row, chunk))
                 except EngineError as error:
                     results[index] = RowResult(error=error.message)
+        self.scrub([row for row, result in zip(batch.rows, results, strict=True) if result.error is not None])
         in_plan_order = [RowResult()] * len(results)
         for index, result in zip(batch.plan_index, results, strict=True):
             in_plan_order[index] = result
         return StepResult(in_plan_order)
+
+    @torch.inference_mode()
+    def scrub(self, rows: Iterable[PlanRow]) -> None:
+        """Leave nothing in the blocks of rows that failed which could make others fail."""
+        self._kv_cache.scrub({block for row in rows for block in row.block_table})
 
     def _sample(self, batch: Batch, hidden: torch.Tensor) -> list[RowResult]:
         results = [RowResult()] * len(batch.rows)

@@ -154,6 +154,7 @@ class ProcessEngine:
                 self._death, hopeless = await self._run_child(loaded)
                 if self._info is None:
                     self.state = EngineState.DEAD
+                    await self._end_child(patience=0)
                     return
                 steady = self._ready_at is not None and time.monotonic() - self._ready_at > STEADY_SECONDS
                 deaths = 1 if steady else deaths + 1
