@@ -111,8 +111,8 @@ def _select_device(wanted: str) -> torch.device:
 
 
 def _select_dtype(wanted: str, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
-    """`auto` is half precision on a GPU, the checkpoint's own kind of it if it has one, else bfloat16, which holds
-    everything float32 does; the reference kernels on a CPU are fastest in float32.
+    """`auto` is half precision on a GPU: the checkpoint's own kind if it has one, else bfloat16, whose range is that of
+    float32. The reference kernels on a CPU are fastest in float32.
     """
     if wanted != "auto":
         return getattr(torch, wanted)

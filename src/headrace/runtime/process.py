@@ -161,7 +161,8 @@ class ProcessEngine:
                 hopeless |= deaths > MOST_RESTARTS
                 log.error("%s", self._death)
                 self.state = EngineState.DEAD if hopeless else EngineState.RESTARTING
-                self._streams.fail_all(EngineDead(f"{self._death} Requests that were running are lost; send them again."))
+                lost = EngineDead(f"{self._death} Requests that were running are lost; send them again.")
+                self._streams.fail_all(lost)
                 self._report(StepStats())
                 await self._end_child(patience=0)
                 if hopeless:
@@ -183,7 +184,7 @@ class ProcessEngine:
             return error.message, True
         except Exception as error:  # whatever it is, requests must hear of it
             log.exception("The engine process cannot be used.")
-            return f"The engine process cannot be used: {error!r}.", False
+            return f"The engine process cannot be used: {type(error).__name__}: {error}.", False
 
     async def _serve(self, child: _Child, loaded: asyncio.Future[EngineInfo]) -> str:
         """Deliver what the child says until it ends, and say how. Raises `StartupError` if it cannot load the model."""
