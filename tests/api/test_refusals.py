@@ -240,6 +240,13 @@ def test_values_that_change_nothing_are_accepted(app):
     app.complete(prompt="x", suffix=None)
 
 
+def test_fields_that_the_contract_ignores_are_ignored(app):
+    for function_call in ("auto", "none", {"name": "f"}):
+        app.chat(functions=[{"name": "f", "parameters": {}}], function_call=function_call)
+    app.chat(store=True, metadata={"a": "b"}, service_tier="auto", verbosity="low", parallel_tool_calls=False)
+    app.complete(prompt="x", best_of=3, user="me")
+
+
 def test_unknown_fields_are_logged_once_a_name(app, caplog):
     with caplog.at_level(logging.WARNING, logger="headrace"):
         for _ in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -33,6 +34,13 @@ class Server:
             if match := re.search(pattern, line):
                 return match
         pytest.fail(f"{pattern!r} never came:\n" + "\n".join(self.lines))
+
+    def engine_pid(self) -> int | None:
+        """The child process, once there is one."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        if not children.exists():
+            pytest.skip("this system does not list a process's children")
+        return next(map(int, children.read_text().split()), None)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -145,6 +153,41 @@ def test_while_loading_it_answers_503_and_stops_on_request(smollm2_path: Path, t
         assert server.exit_code() == 0
     assert not any(line.startswith("Ready") for line in server.lines)
     assert "Traceback" not in "\n".join(server.lines)
+
+
+def test_a_stop_signal_before_anything_is_up(smollm2_path: Path, tmp_path: Path):
+    """Sent as soon as the engine's process is there, while this one still imports the web framework."""
+    with served(smollm2_path, "--port", "0") as server:
+        while server.engine_pid() is None:
+            assert server.process.poll() is None
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
+    assert "Traceback" not in "\n".join(server.lines)
+
+
+def test_a_dead_engine_ends_streams_with_an_error_and_comes_back(smollm2_path: Path):
+    with served(smollm2_path, "--port", "0") as server:
+        url = server.wait_for(READY)[1]
+        engine = server.engine_pid()
+        assert engine is not None
+        with httpx.Client(base_url=url, timeout=300) as client:
+            with client.stream("POST", "/v1/completions", json={**FOREVER, "stream": True}) as response:
+                events = response.iter_lines()
+                next(events)
+                os.kill(engine, signal.SIGKILL)
+                rest = [line for line in events if line]
+            assert "The engine process died (signal 9" in rest[-2]
+            assert rest[-1] == "data: [DONE]"
+            assert client.get("/health").status_code == 503
+            refused = client.post("/v1/completions", json=FOREVER)
+            assert refused.status_code == 503
+            assert "being started again" in refused.json()["error"]["message"]
+            server.wait_for("The engine is back")
+            assert client.get("/health").status_code == 200
+            answer = client.post("/v1/completions", json={**FOREVER, "max_tokens": 3})
+            assert answer.json()["usage"]["completion_tokens"] == 3
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
 
 
 def test_a_damaged_model_is_an_error_and_exit_code_1(smollm2_path: Path, tmp_path: Path):

@@ -15,7 +15,7 @@ SAMPLING = TokenSampling(temperature=0.0, seed=0, max_tokens=1)
 
 @st.composite
 def plans(draw: st.DrawFn) -> tuple[StepPlan, int]:
-    """Rows of one and of several tokens in any order, with more blocks in their tables than they need, or just enough."""
+    """Rows of one and of several tokens in any order, with just enough blocks in their tables or more."""
     block_size = draw(st.sampled_from([1, 4, 16]))
     rows = []
     block = 1

@@ -181,6 +181,28 @@ def test_logit_bias_is_clamped(prepare: Prepare) -> None:
     assert prepare(logit_bias={1: 500.0, 2: -101, 3: 1.5}).sampling.logit_bias == {1: 100.0, 2: -100.0, 3: 1.5}
 
 
+@pytest.mark.parametrize(("asked", "used"), [(1e-320, 1e-20), (0.5, 0.5), (1e300, 1e20)])
+def test_repetition_penalties_that_would_overflow_are_clamped(prepare: Prepare, asked: float, used: float) -> None:
+    assert prepare(repetition_penalty=asked).sampling.repetition_penalty == used
+
+
+@pytest.mark.parametrize(
+    "bans", [{"min_tokens": 2, "stop_token_ids": [9]}, {"min_tokens": 1, "stop_token_ids": [9], "ignore_eos": True}]
+)
+def test_allowed_tokens_that_are_all_banned_are_refused(prepare: Prepare, bans: dict[str, Any]) -> None:
+    error = refusal(prepare, allowed_token_ids=[2, 9], **bans)
+    assert error.parameter == "allowed_token_ids"
+    assert "bad_words and min_tokens" in error.message
+    prepare(allowed_token_ids=[2, 9], **{**bans, "min_tokens": 0})
+    prepare(allowed_token_ids=[2, 9, 10], **bans)
+
+
+def test_allowed_tokens_that_are_all_bad_words_are_refused(prepare: Prepare, tokenizer: Tokenizer) -> None:
+    (cat,) = tokenizer.encode(" cat")
+    assert refusal(prepare, allowed_token_ids=[cat], bad_words=["cat"]).parameter == "allowed_token_ids"
+    prepare(allowed_token_ids=[cat, 5], bad_words=["cat"])
+
+
 @pytest.mark.parametrize(("asked", "used"), [(None, 7), (-1, 7), (0, 0), (-5, -5), (123, 123)])
 def test_a_call_without_seed_takes_the_one_drawn_for_it(prepare: Prepare, asked: int | None, used: int) -> None:
     assert prepare(drawn_seed=7, seed=asked).sampling.seed == used

@@ -38,10 +38,11 @@ class Runner:
         hidden = self._model.forward(batch.token_ids, batch.attention, self._kv_cache.layers)
         results = self._sample(batch, hidden)
         for index, row in enumerate(batch.rows):
-            if row.prompt_logprobs_from is not None:
+            if (owed_from := row.prompt_logprobs_from) is not None:
                 chunk = hidden[batch.attention.query_start[index] : batch.attention.query_start[index + 1]]
                 try:
-                    results[index] = replace(results[index], prompt_logprobs=self._prompt_logprobs(row, chunk))
+                    entries = self._prompt_logprobs(row, owed_from, chunk)
+                    results[index] = replace(results[index], prompt_logprobs=entries)
                 except EngineError as error:
                     results[index] = RowResult(error=error.message)
         self.scrub([row for row, result in zip(batch.rows, results, strict=True) if result.error is not None])
@@ -69,7 +70,7 @@ class Runner:
             results[index] = result
         return results
 
-    def _prompt_logprobs(self, row: PlanRow, hidden: torch.Tensor) -> list[TokenLogprobs]:
+    def _prompt_logprobs(self, row: PlanRow, owed_from: int, hidden: torch.Tensor) -> list[TokenLogprobs]:
         """Entries for the prompt positions that this row owes; position p is predicted by the token before it.
 
         Raises `EngineError` if the logits of one are not finite.
@@ -77,8 +78,8 @@ class Runner:
         following = row.token_ids[1:]
         if row.next_prompt_id is not None:
             following = [*following, row.next_prompt_id]
-        skipped = max(row.prompt_logprobs_from - row.start - 1, 0)
-        count = row.sampling.prompt_logprobs
+        skipped = max(owed_from - row.start - 1, 0)
+        count = row.sampling.prompt_logprobs or 0
         entries: list[TokenLogprobs] = []
         most = max(PROMPT_LOGITS // self._model.spec.vocab_size, 1)
         for first in range(skipped, len(following), most):

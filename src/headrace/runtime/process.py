@@ -100,9 +100,7 @@ class ProcessEngine:
 
     def launch(self) -> None:
         """Start the child process, if it is not running yet. Needs a running event loop."""
-        if self._child is None:
-            self._ready_at = None
-            self._child = _Child(self._command, self._load)
+        self._launched()
 
     async def start(self) -> EngineInfo:
         loaded: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
@@ -126,6 +124,12 @@ class ProcessEngine:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
         await self._end_child(patience=0 if at_once else STOP_SECONDS)
+
+    def _launched(self) -> _Child:
+        if self._child is None:
+            self._ready_at = None
+            self._child = _Child(self._command, self._load)
+        return self._child
 
     def _unavailable(self) -> Unavailable:
         match self.state:
@@ -178,8 +182,7 @@ class ProcessEngine:
     async def _run_child(self, loaded: asyncio.Future[EngineInfo]) -> tuple[str, bool]:
         """Serve with one child until it ends. Returns how it ended, and whether another one would end the same way."""
         try:
-            self.launch()
-            return await self._serve(self._child, loaded), False
+            return await self._serve(self._launched(), loaded), False
         except StartupError as error:
             return error.message, True
         except Exception as error:  # whatever it is, requests must hear of it
@@ -250,7 +253,7 @@ class _Child:
 
     async def messages(self) -> AsyncGenerator[FromEngine, None]:
         """What the child says, until it ends."""
-        received: asyncio.Future[bytes] = self._socket.recv()
+        received = asyncio.ensure_future(self._socket.recv())
         try:
             while True:
                 if not received.done():
@@ -261,7 +264,7 @@ class _Child:
                 if not received.done():
                     return
                 yield decode_from_engine(received.result())
-                received = self._socket.recv()
+                received = asyncio.ensure_future(self._socket.recv())
         finally:
             received.cancel()
 
@@ -282,7 +285,8 @@ class _Child:
             await asyncio.wait((self._ended,))
         finally:
             self._process.kill()
-            self._process.stdin.close()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             self._close()
 
     def _close(self) -> None:

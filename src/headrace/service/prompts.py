@@ -15,6 +15,9 @@ from headrace.text import Tokenizer
 MOST_BIAS = 100.0
 """Biases beyond this, in either direction, act as this."""
 
+STRONGEST_PENALTY = 1e20
+"""Repetition penalties beyond this, or below its inverse, act as this; stronger ones overflow float32 logits."""
+
 _BORDER_PIECES = 16
 """Cutting text may change how the words at the cut are tokenized; this many more pieces are kept to lie behind them."""
 
@@ -166,14 +169,14 @@ class PromptPreparer:
         max_tokens = room if asked is None else min(asked, room)
         extra_eos = () if sampling.ignore_eos else self._extra_eos
         allowed = sampling.allowed_token_ids
-        return TokenSampling(
+        resolved = TokenSampling(
             **self._distribution(sampling),
             seed=seed if sampling.seed in (None, -1) else sampling.seed,
             max_tokens=max_tokens,
             min_tokens=min(sampling.min_tokens, max_tokens),
             presence_penalty=float(sampling.presence_penalty),
             frequency_penalty=float(sampling.frequency_penalty),
-            repetition_penalty=float(sampling.repetition_penalty),
+            repetition_penalty=max(1 / STRONGEST_PENALTY, min(STRONGEST_PENALTY, float(sampling.repetition_penalty))),
             eos_token_id=self._eos_token_id,
             ignore_eos=sampling.ignore_eos,
             stop_token_ids=tuple(dict.fromkeys((*sampling.stop_token_ids, *extra_eos))),
@@ -183,6 +186,8 @@ class PromptPreparer:
             logprobs=self._positions(sampling.logprobs),
             prompt_logprobs=self._positions(sampling.prompt_logprobs),
         )
+        _check_choice_is_left(resolved)
+        return resolved
 
     def _distribution(self, sampling: SamplingParams) -> dict[str, Any]:
         """Temperature and what cuts the distribution; greedy decoding needs none of it."""
@@ -211,6 +216,22 @@ def _at_most(parameter: str, count: int, limit: int, what: str) -> None:
     if count > limit:
         raise BadRequest(
             f"{parameter}: at most {limit} {what} are allowed, got {count}.", parameter=parameter, value=count
+        )
+
+
+def _check_choice_is_left(sampling: TokenSampling) -> None:
+    """Raises `BadRequest` if not even the first token could be chosen."""
+    if sampling.allowed_token_ids is None:
+        return
+    banned: set[int | None] = {phrase[0] for phrase in sampling.bad_words_ids if len(phrase) == 1}
+    if sampling.min_tokens:
+        banned.update(sampling.stop_token_ids)
+        banned.add(sampling.eos_token_id)
+    if banned.issuperset(sampling.allowed_token_ids):
+        raise BadRequest(
+            "allowed_token_ids leave no token to choose: bad_words and min_tokens ban all of them.",
+            parameter="allowed_token_ids",
+            value=list(sampling.allowed_token_ids),
         )
 
 

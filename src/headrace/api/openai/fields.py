@@ -42,8 +42,6 @@ NOT_IMPLEMENTED: dict[str, Callable[[Any], bool]] = {
     "guided_whitespace_pattern": _never,
     "tools": _never,
     "tool_choice": _one_of("none"),
-    "functions": _never,
-    "function_call": _one_of("none"),
     "use_beam_search": _one_of(False),
     "length_penalty": _one_of(1, 1.0),
     "prompt_embeds": _never,

@@ -9,9 +9,8 @@ from headrace.service import Services
 
 def check_model(name: str | None, services: Services) -> None:
     """Absent or empty means the served model. Raises `NotFound` for any other name than a served one."""
-    if name and name not in services.model_names:
-        aliases = ", ".join(services.model_names)
-        raise NotFound(f"The model `{name}` does not exist. Valid aliases: {aliases}.", parameter="model")
+    if name:
+        _check_served(name, services)
 
 
 def model_list(services: Services) -> ModelList:
@@ -21,9 +20,7 @@ def model_list(services: Services) -> ModelList:
 def model_card(name: str, services: Services) -> ModelCard:
     """Raises `NotFound` for a name that is not served, `NotReady` before the model is loaded."""
     max_model_len = services.generator.max_model_len
-    if name not in services.model_names:
-        aliases = ", ".join(services.model_names)
-        raise NotFound(f"The model `{name}` does not exist. Valid aliases: {aliases}.", parameter="model")
+    _check_served(name, services)
     return ModelCard(
         id=name,
         created=services.created,
@@ -31,3 +28,9 @@ def model_card(name: str, services: Services) -> ModelCard:
         max_model_len=max_model_len,
         permission=[ModelPermission(id=f"modelperm-{name}", created=services.created)],
     )
+
+
+def _check_served(name: str, services: Services) -> None:
+    if name not in services.model_names:
+        aliases = ", ".join(services.model_names)
+        raise NotFound(f"The model `{name}` does not exist. Valid aliases: {aliases}.", parameter="model")
