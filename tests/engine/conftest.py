@@ -11,7 +11,6 @@ import pytest
 from headrace.config.engine import EngineConfig
 from headrace.engine import Engine
 from headrace.hub import open_checkpoint
-from headrace.text import Tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +24,3 @@ def make_engine() -> Callable[..., Engine]:
 @pytest.fixture(scope="session")
 def smollm2_engine(smollm2_path: Path, make_engine: Callable[..., Engine]) -> Engine:
     return make_engine(smollm2_path, max_model_len=2048)
-
-
-@pytest.fixture(scope="session")
-def smollm2_tokenizer(smollm2_path: Path) -> Tokenizer:
-    return Tokenizer.load(open_checkpoint(str(smollm2_path)))

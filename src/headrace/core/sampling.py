@@ -176,11 +176,9 @@ def _check_type(name: str, value: object) -> None:
         _wrong_type(name, "true or false", value)
     elif name in _STRINGS and not _is_list_of(value, str) and not (name == "stop" and isinstance(value, str)):
         _wrong_type(name, "a list of strings", value)
-    elif name in _TOKEN_LISTS and not (_is_list_of(value, int) and all(token >= 0 for token in value)):
+    elif name in _TOKEN_LISTS and not _is_list_of_ids(value):
         _wrong_type(name, "a list of token ids", value)
-    elif name == "logit_bias" and not (
-        isinstance(value, Mapping) and all(_is_int(token) and math.isfinite(bias) for token, bias in value.items())
-    ):
+    elif name == "logit_bias" and not (isinstance(value, Mapping) and all(map(_is_bias, value.items()))):
         _wrong_type(name, "a map of token ids to finite numbers", value)
 
 
@@ -196,13 +194,22 @@ def _is_list_of(value: object, kind: type) -> bool:
     )
 
 
+def _is_bias(entry: tuple[object, object]) -> bool:
+    token, bias = entry
+    return _is_int(token) and isinstance(bias, int | float) and -math.inf < bias < math.inf
+
+
+def _is_list_of_ids(value: object) -> bool:
+    return isinstance(value, Sequence) and _is_list_of(value, int) and all(token >= 0 for token in value)
+
+
 def _wrong_type(name: str, wanted: str, value: object) -> None:
     raise BadRequest(f"{name} must be {wanted}, got {value!r}.", parameter=name, value=value)
 
 
 def _within(name: str, value: float, low: float, high: float | None, *, low_open: bool = False) -> None:
     too_low = value <= low if low_open else value < low
-    if too_low or not math.isfinite(value) or (high is not None and value > high):
+    if too_low or not -math.inf < value < math.inf or (high is not None and value > high):
         if high is None:
             bounds = f"{'greater than' if low_open else 'at least'} {low:g}"
         else:
