@@ -118,7 +118,7 @@ def make_app(tokenizer: Tokenizer, template: ChatTemplate) -> Callable[..., App]
         script = Script(tokenizer.encode(" Paris"))
         engine = ScriptedEngine(script, vocab_size=tokenizer.vocab_size, max_model_len=MAX_MODEL_LEN)
         metrics = Metrics(names[0], engine_metrics=not config.logging.disable_log_stats)
-        services = Services(model_names=names, model_root="/models/smol.gguf", engine=engine, metrics=metrics)
+        services = Services(model_names=names, model_root="/models/smol.gguf", metrics=metrics)
         if loaded:
             generator = Generator(
                 engine,

@@ -14,7 +14,7 @@ from headrace.service import Generator, Services
 
 def test_generator_comes_with_the_model(make_generator: Callable[..., Generator]) -> None:
     engine = ScriptedEngine()
-    services = Services(model_names=("smol", "alias"), model_root="smollm2", engine=engine, metrics=None)
+    services = Services(model_names=("smol", "alias"), model_root="smollm2", metrics=None)
     assert not services.healthy
     with pytest.raises(NotReady):
         _ = services.generator
@@ -27,7 +27,7 @@ def test_generator_comes_with_the_model(make_generator: Callable[..., Generator]
 @pytest.mark.parametrize("state", [EngineState.DEAD, EngineState.RESTARTING, EngineState.STOPPED])
 def test_not_healthy_without_an_engine(make_generator: Callable[..., Generator], state: EngineState) -> None:
     engine = ScriptedEngine()
-    services = Services(model_names=("smol",), model_root="smollm2", engine=engine, metrics=None)
+    services = Services(model_names=("smol",), model_root="smollm2", metrics=None)
     services.open(make_generator(engine))
     engine.state = state
     assert not services.healthy

@@ -7,9 +7,14 @@ this process imports the web framework, begins to answer and loads the tokenizer
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
+import threading
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import uvloop
 
@@ -19,14 +24,23 @@ from headrace.cli.logs import set_up_logging
 from headrace.cli.progress import LoadProgress
 from headrace.cli.throughput import ThroughputLog
 from headrace.cli.welcome import curl_line, ready_line
-from headrace.config.sections import ServeConfig
+from headrace.config.sections import ModelConfig, ServeConfig
 from headrace.core.request import StepStats
 from headrace.hub import Checkpoint, open_checkpoint
 from headrace.metrics import Metrics
 from headrace.runtime.process import ProcessEngine
 from headrace.service.services import Services
 
+if TYPE_CHECKING:
+    from headrace.service.model_text import ModelText
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
+
+_MOMENT_SECONDS = 0.5
+"""How long the headers of a model on this machine take to read, with room to spare."""
 
 _LAST_WORDS_SECONDS = 2.0
 """How long requests may take to tell their callers that the engine was stopped."""
@@ -42,41 +56,42 @@ def serve_until_stopped(config: ServeConfig, started: float) -> int:
     with listening_socket(config.http) as listener:
         if is_open_to_others(config.http) and not config.http.api_key:
             log.warning("Whoever reaches %s can use this server: no --api-key is set.", config.http.host)
-        checkpoint = open_checkpoint(config.model.model, revision=config.model.revision)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Serve(config, checkpoint, listener).run(started))
+            runner.run(_Serve(config, listener).run(started))
     return 0
 
 
 class _Serve:
     """The objects of one server and their lives."""
 
-    def __init__(self, config: ServeConfig, checkpoint: Checkpoint, listener: socket.socket) -> None:
+    def __init__(self, config: ServeConfig, listener: socket.socket) -> None:
         self._config = config
-        self._checkpoint = checkpoint
         self._listener = listener
         names = config.model.served_model_name or (config.model.model,)
         self._metrics = Metrics(names[0], engine_metrics=not config.logging.disable_log_stats)
         self._throughput = ThroughputLog(config.logging.log_stats_interval)
         self._progress = LoadProgress()
-        self._engine = ProcessEngine(str(checkpoint.path), config.engine, self._on_step, self._progress)
-        self._services = Services(
-            model_names=names, model_root=config.model.model, engine=self._engine, metrics=self._metrics
-        )
+        self._engine: ProcessEngine | None = None
+        self._services = Services(model_names=names, model_root=config.model.model, metrics=self._metrics)
 
     async def run(self, started: float) -> None:
         """Until a signal comes. Raises `StartupError` if the model cannot be loaded."""
         interrupts = Interrupts()
         with interrupts.installed():
-            self._engine.launch()
+            model = self._config.model
+            finding = _in_thread(open_checkpoint, model.model, revision=model.revision)
+            # A model that is here is found in a moment, and its engine imports torch while this process imports the
+            # web framework. One that must be fetched takes its time, and the server answers meanwhile.
+            await asyncio.wait({finding}, timeout=_MOMENT_SECONDS)
+            opening = asyncio.create_task(self._open(finding, started), name="open-model")
+            await asyncio.sleep(0)
 
-            from headrace.api.app import create_app  # heavy; the child imports torch meanwhile
+            from headrace.api.app import create_app
             from headrace.cli.server import http_server
 
             server = http_server(create_app(self._services, self._config), self._config)
             serving = asyncio.create_task(server.serve(sockets=[self._listener]), name="http")
             stopping = asyncio.create_task(interrupts.stop.wait(), name="stop-signal")
-            opening = asyncio.create_task(self._open(started), name="open-model")
             background = [stopping, opening]
             if not self._config.logging.disable_log_stats:
                 background.append(asyncio.create_task(self._throughput.run(), name="throughput"))
@@ -94,23 +109,26 @@ class _Serve:
                 server.should_exit = True
                 await self._drain(serving, interrupts.stop_at_once)
 
-    async def _open(self, started: float) -> None:
+    async def _open(self, finding: asyncio.Future[Checkpoint], started: float) -> None:
         """Load the model, open the routes that need it, and say so. The tokenizer is read while the engine loads."""
-        from headrace.service.generation import Generator
-        from headrace.service.model_text import load_model_text
-
+        checkpoint = await finding
         config, model = self._config, self._services.model_names[0]
-        loading = asyncio.create_task(self._engine.start(), name="engine-start")
+        self._engine = engine = ProcessEngine(str(checkpoint.path), config.engine, self._on_step, self._progress)
+        engine.launch()
+        loading = asyncio.create_task(engine.start(), name="engine-start")
         try:
-            text = await asyncio.to_thread(load_model_text, config.model, self._checkpoint)
+            text = await _in_thread(_load_text, config.model, checkpoint)
             info = await loading
         finally:
             loading.cancel()
+
+        from headrace.service.generation import Generator
+
         self._progress.close()
         self._metrics.engine_loaded(info)
         self._services.open(
             Generator(
-                self._engine,
+                engine,
                 text.tokenizer,
                 text.template,
                 limits=config.limits,
@@ -131,7 +149,8 @@ class _Serve:
         try:
             grace = self._config.http.shutdown_timeout
             await asyncio.wait({serving, hurry}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-            await self._engine.stop(at_once=hurry.done())
+            if self._engine is not None:
+                await self._engine.stop(at_once=hurry.done())
             await asyncio.wait({serving}, timeout=0 if hurry.done() else _LAST_WORDS_SECONDS)
         finally:
             hurry.cancel()
@@ -141,3 +160,30 @@ class _Serve:
     def _on_step(self, stats: StepStats) -> None:
         self._metrics.on_step(stats)
         self._throughput.on_step(stats)
+
+
+def _load_text(config: ModelConfig, checkpoint: Checkpoint) -> ModelText:
+    from headrace.service.model_text import load_model_text
+
+    return load_model_text(config, checkpoint)
+
+
+def _in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+    """What `function` returns or raises. Unlike a pool's threads, this one keeps no process from ending."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+
+    def settle(how: Callable[[], None]) -> None:
+        if not outcome.done():
+            how()
+
+    def work() -> None:
+        try:
+            how = partial(outcome.set_result, function(*args, **kwargs))
+        except BaseException as problem:
+            how = partial(outcome.set_exception, problem)
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            loop.call_soon_threadsafe(settle, how)
+
+    threading.Thread(target=work, daemon=True).start()
+    return outcome

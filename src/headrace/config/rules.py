@@ -142,8 +142,7 @@ def rules_of(section: type[Any]) -> dict[str, FieldRules]:
 
 def check_fields(section: object) -> None:
     """For a section's `__post_init__`. Raises `ConfigError`, naming the field and what is allowed."""
-    kind: type[Any] = type(section)
-    for name, rules in rules_of(kind).items():
+    for name, rules in rules_of(type(section)).items():  # type: ignore[arg-type]  # mypy takes no class for hashable
         rules.check(getattr(section, name), name)
 
 

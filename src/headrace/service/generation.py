@@ -12,7 +12,7 @@ from typing import Any
 from headrace.config.sections import LimitsConfig
 from headrace.core.errors import BadRequest
 from headrace.core.request import Request
-from headrace.runtime.client import EngineClient
+from headrace.runtime.client import EngineClient, EngineState
 from headrace.service.admission import Admission, Ticket
 from headrace.service.observer import RequestObserver
 from headrace.service.prompts import PreparedPrompt, PromptPreparer
@@ -72,6 +72,10 @@ class Generator:
         self._admission = Admission(limits, metrics)
         self._seeds = random.Random(seed)
         self._request_numbers = itertools.count()
+
+    @property
+    def engine_state(self) -> EngineState:
+        return self._engine.state
 
     async def start(self, call: Generation) -> GenerationStream:
         """Hand one call to the engine. The stream must be entered at once.

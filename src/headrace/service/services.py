@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from headrace.core.errors import NotReady
-from headrace.runtime.client import EngineClient, EngineState
+from headrace.runtime.client import EngineState
 
 if TYPE_CHECKING:
     from headrace.metrics import Metrics
@@ -20,14 +20,11 @@ class Services:
     argument of the command line. `created` is when the server started, in Unix seconds.
     """
 
-    def __init__(
-        self, *, model_names: tuple[str, ...], model_root: str, engine: EngineClient, metrics: Metrics | None
-    ) -> None:
+    def __init__(self, *, model_names: tuple[str, ...], model_root: str, metrics: Metrics | None) -> None:
         self.model_names = model_names
         self.model_root = model_root
         self.metrics = metrics
         self.created = int(time.time())
-        self._engine = engine
         self._generator: Generator | None = None
 
     @property
@@ -40,11 +37,11 @@ class Services:
     @property
     def healthy(self) -> bool:
         """Whether a request sent now would be run."""
-        return self._generator is not None and self._engine.state is EngineState.READY
+        return self.engine_state is EngineState.READY
 
     @property
     def engine_state(self) -> EngineState:
-        return self._engine.state
+        return EngineState.LOADING if self._generator is None else self._generator.engine_state
 
     def open(self, generator: Generator) -> None:
         """The model is loaded: from now on `generator` is there."""
