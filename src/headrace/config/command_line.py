@@ -98,8 +98,9 @@ def _annotation(knob: Knob, group: Group) -> Any:
         return Annotated[list[bool] | None, Parameter(**shown)]
     shown["metavar"] = metavar(knob)
     if rules.is_mapping:
+        # With the text: where pydantic is loaded, cyclopts lets it check what the converter returns against the type.
         return Annotated[
-            dict[str, Any] | None,
+            dict[str, Any] | str | None,
             Parameter(**shown, accepts_keys=True, converter=_read_object, allow_leading_hyphen=True),
         ]
     if rules.is_list:
