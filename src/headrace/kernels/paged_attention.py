@@ -138,7 +138,8 @@ class PagedAttention:
         """[n, Hq, D] for the group's queries [n, Hq, D]."""
         keys = _gather(kv.keys, group.block_ids, group.size)
         values = _gather(kv.values, group.block_ids, group.size)
-        return self._attend(queries[:, :, None], keys, values, group.mask)[:, :, 0]
+        # The heads that share keys stand where a chunk has its queries: their keys are then read once for all.
+        return self._attend(queries.unflatten(1, (keys.shape[1], -1)), keys, values, group.mask).flatten(1, 2)
 
     def _attend_chunk(self, chunk: _Chunk, queries: Tensor, kv: LayerKV, out: Tensor) -> None:
         """Fill `out` [n, Hq, D] for the chunk's queries [n, Hq, D]."""

@@ -81,7 +81,7 @@ class DecoderModel:
         self._layers = tuple(LayerWeights(**fields) for fields in layers)
         self._embedding = others["embedding"]
         self._final_norm = others["final_norm"]
-        self._lm_head = self._embedding if self.spec.tied_embeddings else others["lm_head"]
+        self._lm_head = self._ops.pack_weight(self._embedding) if self.spec.tied_embeddings else others["lm_head"]
 
     @torch.inference_mode()
     def forward(self, token_ids: Tensor, batch: AttentionBatch, kv: Sequence[LayerKV]) -> Tensor:
