@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any, TypeGuard
 
 from headrace.core.errors import BadRequest
 
@@ -186,7 +187,7 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_list_of(value: object, kind: type) -> bool:
+def _is_list_of(value: object, kind: type) -> TypeGuard[Sequence[Any]]:
     return (
         isinstance(value, Sequence)
         and not isinstance(value, (str, bytes))
@@ -200,7 +201,7 @@ def _is_bias(entry: tuple[object, object]) -> bool:
 
 
 def _is_list_of_ids(value: object) -> bool:
-    return isinstance(value, Sequence) and _is_list_of(value, int) and all(token >= 0 for token in value)
+    return _is_list_of(value, int) and all(token >= 0 for token in value)
 
 
 def _wrong_type(name: str, wanted: str, value: object) -> None:
