@@ -103,7 +103,7 @@ def test_module_and_version():
 def test_the_command_loads_nothing_heavy_before_it_serves():
     code = (
         "import sys; from headrace.cli.main import main; main(['--help']);"
-        "print([name for name in ('torch', 'fastapi', 'numpy', 'uvicorn', 'zmq') if name in sys.modules])"
+        "print([name for name in ('torch', 'fastapi', 'numpy', 'uvicorn', 'msgspec') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "[]"

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from sampler_reference import SLACK, distribution, make_row, ruled_logits, survivors
 from scipy import stats
 
-from headrace.engine.inverse_cdf import TILE
 from headrace.engine.logits_rules import apply_rules
 from headrace.engine.randomness import uniforms
 from headrace.engine.sampler import Sampler, token_weights
+from headrace.engine.tiles import TILE
 from headrace.schedule.plan import PlanRow
 
 CPU = torch.device("cpu")

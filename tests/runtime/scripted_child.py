@@ -92,4 +92,4 @@ def load(order: Load, progress: object) -> ScriptedEngine:
 
 
 if __name__ == "__main__":
-    sys.exit(run_child(sys.argv[1], load))
+    sys.exit(run_child(int(sys.argv[1]), load))

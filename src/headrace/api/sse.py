@@ -48,17 +48,16 @@ class EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async with aclosing(self._events()) as events:
-            async for chunk in events:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async with aclosing(self._bodies) as bodies:
+            while (body := await self._next(bodies)) is not None:
+                await send({"type": "http.response.body", "body": event(body), "more_body": True})
         await send({"type": "http.response.body", "body": DONE, "more_body": False})
 
-    async def _events(self) -> AsyncGenerator[bytes, None]:
+    async def _next(self, bodies: AsyncGenerator[bytes, None]) -> bytes | None:
+        """The next text, that of the error that ended `bodies`, or None."""
         try:
-            async with aclosing(self._bodies) as bodies:
-                async for body in bodies:
-                    yield event(body)
+            return await anext(bodies, None)
         except Exception as error:
             if not isinstance(error, HeadraceError):
                 logger.exception("stream failed")
-            yield event(msgspec.json.encode(envelope(error)))
+            return msgspec.json.encode(envelope(error))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 import threading
@@ -139,6 +140,7 @@ class _Serve:
                 model_name=model,
             )
         )
+        gc.freeze()  # what is there now stays: looking through it for garbage would hold up every stream for 0.1 s
         url = url_of(config.http, self._listener)
         print(ready_line(url, config.http, model, info, time.monotonic() - started))
         print(curl_line(url, config.http, model, chat=text.template is not None), flush=True)

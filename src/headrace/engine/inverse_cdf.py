@@ -1,25 +1,20 @@
 """Drawing from weights with one uniform number each, by a cumulative sum in two levels.
 
-A cumulative sum over the whole vocabulary would be the dearest part of a draw. Instead the weights are summed in tiles
-of `TILE` tokens, the tile that holds the drawn quantile is found, and only its tokens are accumulated. Every sum is in
-float64, inside one row and in an order that the vocabulary size alone decides, so a draw never depends on its batch.
+A cumulative sum over the whole vocabulary would be the dearest part of a draw. Instead the weights are summed in tiles,
+the tile that holds the drawn quantile is found, and only its tokens are accumulated. Tiles are summed in float32, as
+precise as their weights, and everything beyond them in float64; always inside one row and in an order that the
+vocabulary size alone decides, so a draw never depends on its batch.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-TILE = 128
-"""Tokens per tile. Most vocabularies are a multiple of it, and then summing the tiles copies nothing."""
+from headrace.engine.tiles import TILE, tiles
 
-
-def tile_sums(weights: Tensor) -> Tensor:
-    """Sums over consecutive tiles of `weights` [R, V] float32: [R, ceil(V / TILE)] float64."""
-    spare = -weights.shape[-1] % TILE
-    padded = functional.pad(weights, (0, spare)) if spare else weights
-    return padded.unflatten(-1, (-1, TILE)).sum(-1, dtype=torch.float64)
+_BELOW_ONE = 1 - 2.0**-53
+"""The largest double below 1. Its product with any total is below that total."""
 
 
 def draw(weights: Tensor, uniforms: Tensor) -> Tensor:
@@ -28,30 +23,22 @@ def draw(weights: Tensor, uniforms: Tensor) -> Tensor:
     `weights` are float32, not negative, with a positive sum in each row; a token of weight 0 is never drawn. A row that
     breaks this gets an arbitrary token of the vocabulary. Returns int64 [R].
     """
-    vocab_size = weights.shape[-1]
-    cumulative = tile_sums(weights).cumsum(-1)
-    below = functional.pad(cumulative, (1, 0))
-    target = uniforms * cumulative[:, -1]
+    cut = tiles(weights, 0)
+    sums = cut.sum(-1).double()
+    cumulative = sums.cumsum(-1)
+    target = uniforms[:, None] * cumulative[:, -1:]
     tile = _first_above(cumulative, target)
-    start = below.gather(-1, tile[:, None])[:, 0]
-    mass = below.gather(-1, tile[:, None] + 1)[:, 0] - start
-
-    offsets = torch.arange(TILE, device=weights.device)
-    ids = tile[:, None] * TILE + offsets
-    inside = weights.gather(-1, ids.clamp(max=vocab_size - 1)).double()
-    inside_cumulative = torch.where(ids < vocab_size, inside, 0).cumsum(-1)
-    # The tile's sum was rounded in another order than this one: carry the quantile over, not the amount.
-    quantile = (target - start) / mass
-    token = tile * TILE + _first_above(inside_cumulative, quantile * inside_cumulative[:, -1])
-    return token.clamp(max=vocab_size - 1)
+    # Summed here in another order, a tile can differ from its sum there: carry the quantile over, not the amount.
+    missing = (cumulative.gather(-1, tile) - target) / sums.gather(-1, tile)
+    quantile = (1 - missing).clamp_(0, _BELOW_ONE)
+    inside = cut[torch.arange(len(cut), device=cut.device), tile[:, 0]].cumsum(-1, dtype=torch.float64)
+    token = tile * TILE + _first_above(inside, quantile * inside[:, -1:])
+    return token[:, 0].clamp_(max=weights.shape[-1] - 1)
 
 
 def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
-    """For each row of `cumulative` [R, N], the first index whose value exceeds `target` [R]; it has a positive weight.
+    """For each row of `cumulative` [R, N], the first index whose value exceeds `target` [R, 1]; int64 [R, 1].
 
-    A target that rounding brought up to the row's total is taken as just below it.
+    It has a positive weight, since the value before it is not above the target.
     """
-    total = cumulative[:, -1]
-    target = torch.minimum(target, torch.nextafter(total, torch.zeros_like(total)))
-    index = torch.searchsorted(cumulative, target[:, None].contiguous(), right=True)[:, 0]
-    return index.clamp(max=cumulative.shape[-1] - 1)
+    return torch.searchsorted(cumulative, target, right=True).clamp_(max=cumulative.shape[-1] - 1)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headrace.core.request import TokenLogprobs
-from headrace.engine.inverse_cdf import tile_sums
+from headrace.engine.tiles import best_tokens, tiles
 
 
 def token_logprobs(logits: Tensor, token_ids: Tensor, counts: Sequence[int]) -> list[TokenLogprobs | None]:
@@ -40,7 +40,7 @@ def _of_rows(logits: Tensor, token_ids: Tensor, counts: list[int]) -> list[Token
     # One token more than asked for shows whether the last place is shared with a token not listed.
     depth = min(max(counts) + 1, logits.shape[-1])
     peak = logits.amax(-1, keepdim=True)
-    log_sum = tile_sums((logits - peak).exp_()).sum(-1, keepdim=True).log().float()
+    log_sum = tiles((logits - peak).exp_(), 0).sum(-1).double().sum(-1, keepdim=True).log().float()
     chosen = logits.gather(-1, token_ids[:, None])
     rank = (logits > chosen).sum(-1, keepdim=True) + 1
     best, best_ids = _best(logits, depth)
@@ -81,7 +81,7 @@ def _best(logits: Tensor, depth: int) -> tuple[Tensor, Tensor]:
     if depth == logits.shape[-1]:
         ordered = logits.sort(dim=-1, descending=True, stable=True)
         return ordered.values, ordered.indices
-    values, ids = logits.topk(depth, dim=-1)
+    values, ids = best_tokens(logits, depth)
     ids, by_id = ids.sort(dim=-1)
     values, by_value = values.gather(-1, by_id).sort(dim=-1, descending=True, stable=True)
     return values, ids.gather(-1, by_value)

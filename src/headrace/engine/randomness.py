@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 ROUNDS = 10
 
-_MULTIPLIER_0 = np.uint64(0xD2511F53)
-_MULTIPLIER_1 = np.uint64(0xCD9E8D57)
-_KEY_STEP_0 = np.uint64(0x9E3779B9)
-_KEY_STEP_1 = np.uint64(0xBB67AE85)
+_MULTIPLIERS = np.array([[0xD2511F53], [0xCD9E8D57]], dtype=np.uint64)
+_KEY_STEPS = np.array([[[0x9E3779B9 * step], [0xBB67AE85 * step]] for step in range(ROUNDS)], dtype=np.uint64)
+"""What a key has grown by in each round, [ROUNDS, 2, 1]."""
 _LOW_WORD = np.uint64(0xFFFFFFFF)
 _WORD_BITS = np.uint64(32)
 _UINT64 = (1 << 64) - 1
@@ -28,20 +27,13 @@ def philox4x32(counters: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArra
 
     The words are kept in uint64 so that a 32 x 32-bit product fits.
     """
-    c0, c1, c2, c3 = counters
-    k0, k1 = keys
-    for _ in range(ROUNDS):
-        product_0 = c0 * _MULTIPLIER_0
-        product_1 = c2 * _MULTIPLIER_1
-        c0, c1, c2, c3 = (
-            (product_1 >> _WORD_BITS) ^ c1 ^ k0,
-            product_1 & _LOW_WORD,
-            (product_0 >> _WORD_BITS) ^ c3 ^ k1,
-            product_0 & _LOW_WORD,
-        )
-        k0 = (k0 + _KEY_STEP_0) & _LOW_WORD
-        k1 = (k1 + _KEY_STEP_1) & _LOW_WORD
-    return np.stack((c0, c1, c2, c3))
+    # Words 0 and 2 are multiplied, words 1 and 3 are not: each pair is one array [2, N].
+    even, odd = counters[::2], counters[1::2]
+    for round_keys in (keys + _KEY_STEPS) & _LOW_WORD:
+        products = even * _MULTIPLIERS
+        even = (products >> _WORD_BITS)[::-1] ^ odd ^ round_keys
+        odd = (products & _LOW_WORD)[::-1]
+    return np.stack((even[0], odd[0], even[1], odd[1]))
 
 
 def uniforms(seeds: Sequence[int], positions: Sequence[int]) -> NDArray[np.float64]:

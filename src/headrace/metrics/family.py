@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from headrace.metrics.intervals import Intervals
 
 PREFIX = "vllm:"
 """The names are those of vLLM wherever the meaning is equal, so that dashboards keep working."""
@@ -34,3 +36,11 @@ class EngineFamily:
     def histogram(self, name: str, help_text: str, buckets: Sequence[float]) -> Histogram:
         family = Histogram(PREFIX + name, help_text, list(self.labels), buckets=buckets, registry=self.registry)
         return family.labels(**self.labels)
+
+    def intervals(self, help_texts: Mapping[str, str], borders: Sequence[float]) -> Intervals:
+        """One histogram under each of these names."""
+        names = {PREFIX + name: text for name, text in help_texts.items()}
+        intervals = Intervals(names, self.labels, borders)
+        if self.registry is not None:
+            self.registry.register(intervals)
+        return intervals

@@ -58,12 +58,13 @@ class RequestMetrics:
         self._first_token = family.histogram(
             "time_to_first_token_seconds", "From arrival to the first token.", buckets.FIRST_TOKEN
         )
-        self._between_tokens = [
-            family.histogram("inter_token_latency_seconds", "Between two tokens of a choice.", buckets.BETWEEN_TOKENS),
-            family.histogram(
-                "time_per_output_token_seconds", "Older name of inter_token_latency.", buckets.BETWEEN_TOKENS
-            ),
-        ]
+        self._between_tokens = family.intervals(
+            {
+                "inter_token_latency_seconds": "Between two tokens of a choice.",
+                "time_per_output_token_seconds": "Older name of inter_token_latency.",
+            },
+            buckets.BETWEEN_TOKENS,
+        )
         self._mean_between_tokens = family.histogram(
             "request_time_per_output_token_seconds", "Mean between two tokens of a request.", buckets.BETWEEN_TOKENS
         )
@@ -88,9 +89,7 @@ class RequestMetrics:
 
     def inter_token(self, seconds: float, tokens: int) -> None:
         """Tokens that came together share the time since the ones before them."""
-        for histogram in self._between_tokens:
-            for _ in range(tokens):
-                histogram.observe(seconds / tokens)
+        self._between_tokens.observe(seconds / tokens, tokens)
 
     def request_finished(self, request: RequestRecord) -> None:
         for reason in request.finish_reasons:

@@ -12,15 +12,27 @@ class StepMetrics:
 
     def __init__(self, family: EngineFamily) -> None:
         self._labels = family.labels
-        self._running = family.gauge("num_requests_running", "Sequences in the running batch.")
-        self._waiting = family.gauge("num_requests_waiting", "Sequences waiting for a place in the batch.")
-        self._waiting_for_room = family.gauges(
+        self._latest = StepStats()
+        waiting_for_room = family.gauges(
             "num_requests_waiting_by_reason", "Waiting sequences by what they wait for.", "reason"
         ).labels(**self._labels, reason="capacity")
-        self._kv_usage = [
-            family.gauge("kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1."),
-            family.gauge("gpu_cache_usage_perc", "Older name of vllm:kv_cache_usage_perc."),
-        ]
+        for gauge, read in (
+            (family.gauge("num_requests_running", "Sequences in the running batch."), lambda: self._latest.running),
+            (
+                family.gauge("num_requests_waiting", "Sequences waiting for a place in the batch."),
+                lambda: self._latest.waiting,
+            ),
+            (waiting_for_room, lambda: self._latest.waiting),
+            (
+                family.gauge("kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1."),
+                lambda: self._latest.kv_usage,
+            ),
+            (
+                family.gauge("gpu_cache_usage_perc", "Older name of vllm:kv_cache_usage_perc."),
+                lambda: self._latest.kv_usage,
+            ),
+        ):
+            gauge.set_function(read)
         self._cache_config = family.gauges(
             "cache_config_info", "Shape of the KV cache.", "block_size", "num_gpu_blocks"
         )
@@ -42,17 +54,16 @@ class StepMetrics:
         self._cache_config.labels(**self._labels, **shape).set(1)
 
     def on_step(self, stats: StepStats) -> None:
-        self._running.set(stats.running)
-        self._waiting.set(stats.waiting)
-        self._waiting_for_room.set(stats.waiting)
-        for gauge in self._kv_usage:
-            gauge.set(stats.kv_usage)
-        self._prompt_tokens.inc(stats.prompt_tokens + stats.prefix_hits)
-        self._computed_tokens.inc(stats.prompt_tokens)
-        self._reused_tokens.inc(stats.prefix_hits)
-        self._cached_tokens.inc(stats.prefix_hits)
+        self._latest = stats
         self._generation_tokens.inc(stats.generation_tokens)
-        self._prefix_queries.inc(stats.prefix_queries)
-        self._prefix_hits.inc(stats.prefix_hits)
-        self._preemptions.inc(stats.preemptions)
         self._step_tokens.observe(stats.prompt_tokens + stats.generation_tokens)
+        # Most steps only decode: what stays as it is need not be touched.
+        if stats.prompt_tokens or stats.prefix_queries:
+            self._prompt_tokens.inc(stats.prompt_tokens + stats.prefix_hits)
+            self._computed_tokens.inc(stats.prompt_tokens)
+            self._reused_tokens.inc(stats.prefix_hits)
+            self._cached_tokens.inc(stats.prefix_hits)
+            self._prefix_queries.inc(stats.prefix_queries)
+            self._prefix_hits.inc(stats.prefix_hits)
+        if stats.preemptions:
+            self._preemptions.inc(stats.preemptions)

@@ -1,79 +1,103 @@
-"""What runs in the engine process: `python -m headrace.runtime.child ADDRESS`."""
+"""What runs in the engine process: `python -m headrace.runtime.child DESCRIPTOR`."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
-import shutil
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import zmq
 
 from headrace.core.errors import StartupError
 from headrace.core.request import StepOutput
+from headrace.runtime.frames import Frames, frame
 from headrace.runtime.loop import Command, run_engine
-from headrace.runtime.messages import Load, LoadFailed, Loading, Ready, Stepped, decode_to_engine, encode
+from headrace.runtime.messages import (
+    FromEngine,
+    Load,
+    LoadFailed,
+    Loading,
+    Ready,
+    Stepped,
+    Stop,
+    ToEngine,
+    decode_to_engine,
+    encode,
+)
 
 if TYPE_CHECKING:
     from headrace.engine import Engine, Progress
 
-LAST_WORDS_MS = 2000
-"""How long the last messages may take to reach the parent."""
+_PIECE = 1 << 16
 
 
-def main(address: str) -> int:
-    return run_child(address, _load_engine)
+def main(descriptor: int) -> int:
+    return run_child(descriptor, _load_engine)
 
 
-def run_child(address: str, load_engine: Callable[[Load, Progress], Engine]) -> int:
-    """Serve the parent that listens at `address` until it says stop or is gone. Returns the exit code."""
+def run_child(descriptor: int, load_engine: Callable[[Load, Progress], Engine]) -> int:
+    """Serve the parent at the other end of this socket until it says stop or is gone. Returns the exit code."""
     # The parent decides when this process ends: a Ctrl-C or a group-wide SIGTERM lets running requests finish first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    folder = Path(address.removeprefix("ipc://")).parent
-    threading.Thread(target=_end_with_parent, args=(folder,), name="headrace-parent-watch", daemon=True).start()
-
-    context = zmq.Context()
-    try:
-        socket = context.socket(zmq.PAIR)
-        socket.set(zmq.SNDHWM, 0)
-        socket.set(zmq.RCVHWM, 0)
-        socket.connect(address)
-        load = decode_to_engine(socket.recv())
-        assert isinstance(load, Load)
-        # A connection needs its path no longer: without it, nothing can be left behind however both sides end.
-        shutil.rmtree(folder, ignore_errors=True)
-        return _load_and_run(load, load_engine, socket)
-    finally:
-        context.destroy(linger=LAST_WORDS_MS)
+    threading.Thread(target=_end_with_parent, name="headrace-parent-watch", daemon=True).start()
+    with socket.socket(fileno=descriptor) as connected:
+        parent = _Parent(connected)
+        try:
+            return _load_and_run(parent, load_engine)
+        except ConnectionError:
+            return 1  # the parent is gone
 
 
-def _load_and_run(load: Load, load_engine: Callable[[Load, Progress], Engine], socket: zmq.Socket[bytes]) -> int:
+class _Parent:
+    """The socket to the parent, read and written by the engine's thread."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._frames = Frames()
+
+    def send(self, message: FromEngine) -> None:
+        """Waits while the parent is more than the socket's buffer behind. Raises `ConnectionError` if it is gone."""
+        self._socket.sendall(frame(encode(message)))
+
+    def receive(self, wait: bool) -> list[ToEngine]:
+        """What has arrived; with `wait` at least one message. A parent that is gone says stop."""
+        messages: list[ToEngine] = []
+        while True:
+            try:
+                data = self._socket.recv(_PIECE, 0 if wait and not messages else socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return messages
+            if not data:
+                return [*messages, Stop()]
+            messages += map(decode_to_engine, self._frames.feed(data))
+
+
+def _load_and_run(parent: _Parent, load_engine: Callable[[Load, Progress], Engine]) -> int:
+    (load,) = parent.receive(wait=True)
+    assert isinstance(load, Load)
     logging.basicConfig(level=load.log_level, format="%(levelname)s %(asctime)s %(name)s: %(message)s")
-
-    def progress(done: int, total: int) -> None:
-        socket.send(encode(Loading(done, total)))
-
     try:
-        engine = load_engine(load, progress)
+        engine = load_engine(load, lambda done, total: parent.send(Loading(done, total)))
     except StartupError as error:
-        socket.send(encode(LoadFailed(error.message)))
+        parent.send(LoadFailed(error.message))
         return 1
-    socket.send(encode(Ready(engine.info)))
+    gc.freeze()  # what is there now stays: looking through it for garbage would hold up a step for 0.1 s
+    parent.send(Ready(engine.info))
 
     def receive(wait: bool) -> list[Command]:
-        commands = [decode_to_engine(socket.recv())] if wait else []
-        while socket.poll(0):
-            commands.append(decode_to_engine(socket.recv()))
+        commands = []
+        for message in parent.receive(wait):
+            assert not isinstance(message, Load)
+            commands.append(message)
         return commands
 
     def send(output: StepOutput) -> None:
-        socket.send(encode(Stepped(output)))
+        parent.send(Stepped(output))
 
     run_engine(engine, receive, send)
     return 0
@@ -85,13 +109,12 @@ def _load_engine(load: Load, progress: Progress) -> Engine:
     return Engine.load(load.model_path, load.config, progress)
 
 
-def _end_with_parent(folder: Path) -> None:
+def _end_with_parent() -> None:
     """Ends this process when the parent is gone, however it went: the pipe on standard input closes."""
     while os.read(sys.stdin.fileno(), 1):
         pass
-    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(int(sys.argv[1])))

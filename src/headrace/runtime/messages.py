@@ -1,4 +1,4 @@
-"""What the API process and the engine process say to each other, as msgpack over ZeroMQ."""
+"""What the API process and the engine process say to each other, as msgpack over a socket."""
 
 from __future__ import annotations
 

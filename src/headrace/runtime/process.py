@@ -6,22 +6,20 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
-from pathlib import Path
-
-import zmq
-import zmq.asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from headrace.config.engine import EngineConfig
 from headrace.core.errors import EngineDead, NotReady, StartupError, Unavailable
 from headrace.core.request import EngineInfo, Request, StepStats
 from headrace.runtime.client import EngineState, ProgressListener, RequestStream, StatsListener
 from headrace.runtime.environment import engine_environment
+from headrace.runtime.frames import Frames, frame
 from headrace.runtime.messages import (
     Abort,
     FromEngine,
@@ -41,7 +39,7 @@ from headrace.runtime.streams import Streams
 log = logging.getLogger(__name__)
 
 ENGINE_COMMAND = (sys.executable, "-m", "headrace.runtime.child")
-"""What is run, with the address to connect to as its last argument."""
+"""What is run, with the descriptor of its socket as its last argument."""
 
 MOST_RESTARTS = 5
 """Restarts in a row that may fail before the engine is given up."""
@@ -191,28 +189,29 @@ class ProcessEngine:
 
     async def _serve(self, child: _Child, loaded: asyncio.Future[EngineInfo]) -> str:
         """Deliver what the child says until it ends, and say how. Raises `StartupError` if it cannot load the model."""
-        async with contextlib.aclosing(child.messages()) as messages:
-            async for message in messages:
-                match message:
-                    case Stepped(output=output):
-                        self._streams.deliver(output)
-                        self._report(output.stats)
-                    case Loading(done=done, total=total):
-                        if self._on_progress is not None:
-                            self._on_progress(done, total)
-                    case Ready(info=info):
-                        if self._info is not None:
-                            log.info("The engine is back.")
-                        self._info = info
-                        self._ready_at = time.monotonic()
-                        self.state = EngineState.READY
-                        if not loaded.done():
-                            loaded.set_result(info)
-                        self._report(StepStats())
-                    case LoadFailed(message=text):
-                        raise StartupError(text)
+        await child.listen(partial(self._take, loaded))
         doing = "while it loaded the model " if self._ready_at is None else ""
         return f"The engine process died {doing}({child.exit_text()})."
+
+    def _take(self, loaded: asyncio.Future[EngineInfo], message: FromEngine) -> None:
+        match message:
+            case Stepped(output=output):
+                self._streams.deliver(output)
+                self._report(output.stats)
+            case Loading(done=done, total=total):
+                if self._on_progress is not None:
+                    self._on_progress(done, total)
+            case Ready(info=info):
+                if self._info is not None:
+                    log.info("The engine is back.")
+                self._info = info
+                self._ready_at = time.monotonic()
+                self.state = EngineState.READY
+                if not loaded.done():
+                    loaded.set_result(info)
+                self._report(StepStats())
+            case LoadFailed(message=text):
+                raise StartupError(text)
 
     async def _end_child(self, patience: float) -> None:
         child, self._child = self._child, None
@@ -226,47 +225,47 @@ class _Child:
     def __init__(self, command: Sequence[str], load: Load) -> None:
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = loop.create_future()
-        self._folder = tempfile.TemporaryDirectory(prefix="headrace-")  # mode 0700: nobody else may connect
-        self._socket = zmq.asyncio.Socket(zmq.Context.instance(), zmq.PAIR)
+        self._transport: asyncio.Transport | None = None
+        self._socket, theirs = socket.socketpair()
         try:
-            address = f"ipc://{Path(self._folder.name) / 'engine'}"
-            self._socket.set(zmq.LINGER, 0)
-            self._socket.set(zmq.SNDHWM, 0)
-            self._socket.set(zmq.RCVHWM, 0)
-            self._socket.bind(address)
-            # Its standard input stays open as long as this process lives: its end tells the child to end as well.
-            # In a process group of its own, a Ctrl-C does not reach it before it can ignore it.
-            self._process = subprocess.Popen(
-                [*command, address], stdin=subprocess.PIPE, env=engine_environment(), process_group=0
-            )
+            with theirs:
+                # Its standard input stays open as long as this process lives: its end tells the child to end as well.
+                # In a process group of its own, a Ctrl-C does not reach it before it can ignore it.
+                self._process = subprocess.Popen(
+                    [*command, str(theirs.fileno())],
+                    stdin=subprocess.PIPE,
+                    pass_fds=[theirs.fileno()],
+                    env=engine_environment(),
+                    process_group=0,
+                )
         except BaseException:
-            self._close()
+            self._socket.close()
             raise
         self.pid = self._process.pid
         # A thread works on every system and event loop, and reaps the child whatever becomes of the loop.
         threading.Thread(target=self._reap, args=(loop,), name="headrace-engine-exit", daemon=True).start()
-        self.send(load)
+        with contextlib.suppress(ConnectionError):  # it has died already, which is heard of in its own way
+            self._socket.sendall(frame(encode(load)))
+
+    async def listen(self, take: Callable[[FromEngine], None]) -> None:
+        """Hand what the child says to `take` as it comes, until it ends. Raises what `take` raises."""
+        self._transport, connection = await asyncio.get_running_loop().create_connection(
+            lambda: _Connection(take), sock=self._socket
+        )
+        closed = connection.closed
+        await asyncio.wait((closed, self._ended), return_when=asyncio.FIRST_COMPLETED)
+        if not closed.done():  # its last words may still be on their way
+            await asyncio.wait((closed,), timeout=LAST_WORDS_SECONDS)
+        if closed.done():
+            closed.result()
+        # One that has closed its socket is about to end.
+        await asyncio.wait((self._ended,), timeout=STOP_SECONDS)
+        await self.end(patience=0)
 
     def send(self, message: ToEngine) -> None:
-        """Queue a message; the socket has no limit, so this neither waits nor fails."""
-        self._socket.send(encode(message))
-
-    async def messages(self) -> AsyncGenerator[FromEngine, None]:
-        """What the child says, until it ends."""
-        received = asyncio.ensure_future(self._socket.recv())
-        try:
-            while True:
-                if not received.done():
-                    await asyncio.wait((received, self._ended), return_when=asyncio.FIRST_COMPLETED)
-                if not received.done():
-                    # The last words of a child that has just ended may still be on their way through the socket.
-                    await asyncio.wait((received,), timeout=LAST_WORDS_SECONDS)
-                if not received.done():
-                    return
-                yield decode_from_engine(received.result())
-                received = asyncio.ensure_future(self._socket.recv())
-        finally:
-            received.cancel()
+        """Queue a message, without limit: this neither waits nor fails."""
+        if self._transport is not None:
+            self._transport.write(frame(encode(message)))
 
     def exit_text(self) -> str:
         """How the child ended; it must have."""
@@ -287,11 +286,10 @@ class _Child:
             self._process.kill()
             if self._process.stdin is not None:
                 self._process.stdin.close()
-            self._close()
-
-    def _close(self) -> None:
-        self._socket.close()
-        self._folder.cleanup()
+            if self._transport is not None:
+                self._transport.abort()
+            else:
+                self._socket.close()
 
     def _reap(self, loop: asyncio.AbstractEventLoop) -> None:
         code = self._process.wait()
@@ -302,3 +300,29 @@ class _Child:
 
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left who wants to know
             loop.call_soon_threadsafe(tell)
+
+
+class _Connection(asyncio.Protocol):
+    """The parent's end of the socket. A plain stream: ZeroMQ's own thread and asyncio's futures cost three times as
+    much CPU per message (`benchmarks/api_path.py`), and the kernels want those cores.
+
+    `closed` is done once the child has closed its end, or failed with what `take` raised.
+    """
+
+    def __init__(self, take: Callable[[FromEngine], None]) -> None:
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._take = take
+        self._frames = Frames()
+
+    def data_received(self, data: bytes) -> None:
+        if self.closed.done():
+            return
+        try:
+            for message in self._frames.feed(data):
+                self._take(decode_from_engine(message))
+        except Exception as error:
+            self.closed.set_exception(error)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)

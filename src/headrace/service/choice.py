@@ -25,7 +25,7 @@ class Choice:
         self._shows_stop_token = sampling.include_stop_str_in_output
         self._text = AnswerText(prompt_ids, sampling, tokenizer) if sampling.detokenize else None
         self._renderer = LogprobRenderer(tokenizer if sampling.detokenize else None)
-        self._context = list(prompt_ids[-CONTEXT:])
+        self._context = list(prompt_ids[-CONTEXT:])  # the ids before the next one, kept where logprobs are wanted
 
     def advance(
         self,
@@ -47,8 +47,10 @@ class Choice:
                 token_ids, logprobs = token_ids[:kept], logprobs[:kept]
         self.finish_reason = finish_reason
         self.tokens += len(token_ids)
-        positions = self._renderer.run(logprobs, self._context) if logprobs else []
-        self._context = (self._context + token_ids)[-CONTEXT:]
+        positions = []
+        if logprobs:
+            positions = self._renderer.run(logprobs, self._context)
+            self._context = (self._context + token_ids)[-CONTEXT:]
         return Delta(self.index, text, token_ids, positions, finish_reason, reason)
 
     def _read(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from headrace.core.errors import EngineError, Unavailable
@@ -93,16 +93,14 @@ class GenerationStream:
         self._end(FinishReason.ABORT)
 
     def _take(self, outputs: Sequence[SequenceOutput]) -> None:
-        by_choice: dict[int, list[SequenceOutput]] = {}
-        for output in outputs:
-            by_choice.setdefault(output.choice, []).append(output)
-        for index, arrived in by_choice.items():
+        for arrived in _by_choice(outputs):
             self._note(arrived)
-            delta = self._advance(self._choices[index], arrived)
-            if delta is not None:
-                self._ready.append(delta)
-        if all(choice.finish_reason is not None for choice in self._choices):
-            self.close()
+            delta = self._advance(self._choices[arrived[0].choice], arrived)
+            if delta is None:
+                continue
+            self._ready.append(delta)
+            if delta.finish_reason is not None and all(choice.finish_reason is not None for choice in self._choices):
+                self.close()
 
     def _note(self, arrived: Sequence[SequenceOutput]) -> None:
         """What outputs say beside their tokens."""
@@ -119,14 +117,16 @@ class GenerationStream:
                 self._clock.scheduled(output.scheduled_time)
 
     def _advance(self, choice: Choice, arrived: Sequence[SequenceOutput]) -> Delta | None:
-        token_ids = list(chain.from_iterable(output.token_ids for output in arrived))
         last = arrived[-1]
+        token_ids, logprobs = last.token_ids, last.logprobs
+        if len(arrived) > 1:
+            token_ids = list(chain.from_iterable(output.token_ids for output in arrived))
+            logprobs = list(chain.from_iterable(output.logprobs for output in arrived))
         if not token_ids and last.finish_reason is None:
             return None
         self._ticket.started(choice.index)
         if token_ids and self._clock is not None:
             self._clock.tokens(choice.index, len(token_ids))
-        logprobs = list(chain.from_iterable(output.logprobs for output in arrived))
         delta = choice.advance(token_ids, logprobs, last.finish_reason, last.stop_reason)
         if delta.finish_reason is not None and last.finish_reason is None:
             self._source.abort(choice.index)  # a stop string ended it, which the engine cannot know
@@ -144,3 +144,12 @@ class GenerationStream:
         if self._clock is not None:
             reasons = [choice.finish_reason or reason for choice in self._choices]
             self._clock.finished(reasons, self.completion_tokens, cached_tokens=self.cached_tokens)
+
+
+def _by_choice(outputs: Sequence[SequenceOutput]) -> Iterable[Sequence[SequenceOutput]]:
+    if len(outputs) == 1:  # the usual case: a token of the only choice
+        return (outputs,)
+    by_choice: dict[int, list[SequenceOutput]] = {}
+    for output in outputs:
+        by_choice.setdefault(output.choice, []).append(output)
+    return by_choice.values()

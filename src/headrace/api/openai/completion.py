@@ -101,8 +101,10 @@ class CompletionFormat:
         completion_tokens = 0
         async for position, delta in deltas:
             index = position * self._body.n + delta.choice
-            prompt = self._prompts[position] if index not in writers else None
-            writer = writers.setdefault(index, self._writer())
+            prompt = None
+            if (writer := writers.get(index)) is None:
+                prompt, writer = self._prompts[position], self._writer()
+                writers[index] = writer
             completion_tokens += len(self._shown(delta.token_ids))
             yield encode(
                 CompletionChunk(
