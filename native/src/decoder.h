@@ -1,0 +1,126 @@
+// The forward pass of a decoder-only transformer. What it computes is what models/decoder.py says in torch.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "kernels.h"
+#include "kv_cache.h"
+#include "linear.h"
+#include "matrix.h"
+#include "thread_pool.h"
+
+namespace headrace {
+
+enum class Activation { silu, gelu_tanh };
+
+struct DecoderShape {
+    int hidden_size;
+    int intermediate_size;
+    int num_heads;
+    int num_kv_heads;
+    int head_dim;
+    int vocab_size;
+    float norm_eps;
+    Activation activation;
+    float embedding_scale;
+    float logit_soft_cap;  // 0: none
+};
+
+// Norms that a layer does without are empty.
+struct DecoderLayer {
+    Linear qkv, attention_out, gate_up, down;
+    std::vector<float> attention_input_norm, attention_output_norm, mlp_input_norm, mlp_output_norm;
+    std::vector<float> qk_norm;         // [heads + kv heads, head_dim]: each head by itself
+    std::vector<float> q_norm, k_norm;  // all heads together
+    int rotation;                       // index into DecoderInput::rotations
+    float scale;
+    int window;      // 0: none
+    float soft_cap;  // 0: none
+};
+
+// The rotation of every token: angles [tokens, dims / 2] in radians.
+struct RotationInput {
+    const float* angles;
+    int half;
+    float magnitude;  // of cosine and sine
+};
+
+// A flat batch; see kernels/ops.py, AttentionBatch.
+struct DecoderInput {
+    int tokens;
+    int sequences;
+    const int64_t* token_ids;
+    const int64_t* slots;
+    const int64_t* block_tables;  // [sequences, table_stride]
+    int64_t table_stride;
+    const int64_t* context_lens;
+    const int64_t* query_start;  // [sequences + 1]
+    std::vector<RotationInput> rotations;
+};
+
+// Holds its weights, and buffers that grow to the largest batch. One call at a time.
+class Decoder {
+public:
+    Decoder(std::shared_ptr<ThreadPool> pool, const Kernels& kernels, const DecoderShape& shape);
+
+    // `lm_head` null: the embedding is the output matrix too. Both throw std::invalid_argument for shapes that do not
+    // belong to the decoder.
+    void set_ends(std::shared_ptr<const Matrix> embedding, std::vector<float> final_norm,
+                  std::shared_ptr<const Matrix> lm_head);
+    void add_layer(DecoderLayer layer);
+
+    // Writes keys and values to `cache` and the normalised hidden states to `hidden` [tokens, hidden_size]. Throws
+    // std::invalid_argument if the input refers to tokens, blocks or rotations that do not exist.
+    void forward(const DecoderInput& input, const KvCache& cache, float* hidden);
+
+    // `out` [rows, vocab_size] for rows `hidden` [rows, hidden_size] of what `forward` returned.
+    void logits(const float* hidden, int rows, float* out);
+
+    const DecoderShape& shape() const { return shape_; }
+
+private:
+    struct AttentionPlan {
+        int window;
+        std::vector<AttentionTask> tasks;
+        std::vector<int> split_first;  // tasks that are parts of one: split_first[i]:split_first[i + 1]
+        int64_t partials = 0;          // floats
+    };
+
+    void check(const DecoderInput& input, const KvCache& cache) const;
+    void prepare(const DecoderInput& input);
+    void embed(const DecoderInput& input);
+    void attend(int index, const DecoderInput& input, const KvCache& cache);
+    void rotate_and_store(const DecoderLayer& layer, int token, const DecoderInput& input, const KvCache& cache,
+                          int index);
+    void feed_forward(const DecoderLayer& layer);
+    // The input of a sublayer: the residual stream, normalised or as it is.
+    void enter(const std::vector<float>& norm, const Linear& next);
+    // Adds a sublayer's last product to the residual stream, normalised or as it is.
+    void leave(const Linear& linear, const Activations& x, const std::vector<float>& norm);
+    AttentionPlan plan_attention(const DecoderInput& input, int window) const;
+
+    // Calls fn(row) for all tokens of the batch, on as many threads as that is worth.
+    template <class Fn>
+    void each_token(Fn fn);
+
+    std::shared_ptr<ThreadPool> pool_;
+    const Kernels& kernels_;
+    DecoderShape shape_;
+    std::shared_ptr<const Matrix> embedding_;
+    Linear lm_head_;
+    std::vector<float> final_norm_;
+    std::vector<DecoderLayer> layers_;
+
+    int tokens_ = 0;
+    std::vector<float> residual_, qkv_, gate_up_, branch_;
+    Activations entered_, attended_, gated_;
+    std::vector<std::vector<float>> cosines_, sines_;
+    std::vector<AttentionPlan> plans_;
+    std::vector<float> partials_;
+    std::vector<std::vector<float>> scratch_;  // one for each thread
+};
+
+}  // namespace headrace

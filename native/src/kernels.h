@@ -1,0 +1,130 @@
+// What an instruction set level implements: one table of functions, and the plain structs they take.
+//
+// Every function computes a row, or a head of a row, by itself: its arithmetic and the order of its sums never depend
+// on how many other rows there are. That is what makes results independent of neighbours, chunks and threads.
+#pragma once
+
+#include <cstdint>
+
+#include "kinds.h"
+
+namespace headrace {
+
+// A panel is this many vectors of output columns wide.
+constexpr int kPanelVectors = 2;
+
+// Keys per tile of the online softmax: tiles start at multiples of it, whatever the chunk or the batch.
+constexpr int kKeyTile = 64;
+
+// Keys that lie side by side in the cache, dimension by dimension.
+constexpr int kKeyGroup = 16;
+
+// Most rows (tokens times query heads of a group) of one attention task.
+constexpr int kAttentionRows = 64;
+
+// Rows of input to a linear layer, [rows, columns], in float32 and, where a weight is integer, quantised to int8 with
+// one scale for each block of 32.
+struct ActivationRows {
+    const float* values;
+    const int8_t* quants;
+    const int16_t* wide_quants;  // the same for kernels that read 16 bits: of every four, elements 0, 2, 1, 3
+    const float* scales;         // [rows, columns / 32]
+    const float* sums;           // [rows, columns / 32]: scale * sum of the block's quants
+    const float* half_sums;      // [rows, columns / 16]: the same for each half of a block
+    int columns;
+};
+
+// Where one row of them goes as it is quantised; `wide_quants` may be null where Kernels::reads_wide_quants is false.
+struct QuantisedRow {
+    int8_t* quants;
+    int16_t* wide_quants;
+    float* scales;
+    float* sums;
+    float* half_sums;
+};
+
+// Where one panel's results go.
+struct GemmTarget {
+    float* out;         // [rows, ...], at the panel's first column
+    int64_t stride;     // floats from one row to the next
+    const float* bias;  // of the panel's columns, or null
+    int columns;        // how many of the panel's columns exist
+    bool add;           // to what is there, instead of replacing it
+};
+
+using GemmPanel = void (*)(const uint8_t* panel, const ActivationRows& x, int row_begin, int row_end,
+                           const GemmTarget& target);
+
+// One layer's keys and values and how its queries look at them.
+struct AttentionLayer {
+    const float* queries;  // [tokens, stride]: rotated; head h at h * head_dim
+    float* out;            // [tokens, num_heads * head_dim]
+    const uint8_t* keys;
+    const uint8_t* values;
+    int64_t query_stride;
+    int64_t block_bytes;
+    KvKind kind;
+    int block_size;
+    int num_heads;
+    int num_kv_heads;
+    int head_dim;
+    float scale;
+    float soft_cap;  // 0: none
+    int window;      // 0: none
+};
+
+// The queries `token_begin:token_end` of one sequence, those of them that share one key head, over tiles of keys.
+struct AttentionTask {
+    const int64_t* block_table;
+    int token_begin;
+    int token_end;
+    int64_t position;  // of the first token
+    int kv_head;
+    int tile_begin;
+    int tile_end;
+    float* partials;  // null: the task has all tiles of its rows. Otherwise where its tiles' parts go, see partial_size
+};
+
+// Floats of one row's part of one tile: [head_dim sums | highest score | sum of weights].
+constexpr int partial_size(int head_dim) { return head_dim + 2; }
+
+// Floats of scratch that a thread needs for attention.
+constexpr int64_t attention_scratch(int head_dim) {
+    const int64_t padded = (head_dim + 15) / 16 * 16;
+    return kAttentionRows * (2 * padded + padded + kKeyTile + 2);
+}
+
+struct Kernels {
+    const char* name;
+    int lanes;  // float32 values in a vector
+    bool reads_wide_quants;
+
+    GemmPanel gemm[kNumKinds];
+
+    // out = x / sqrt(mean(x^2) + eps) * weight
+    void (*rms_norm)(const float* x, const float* weight, float eps, int size, float* out);
+    void (*add)(float* x, const float* y, int size);
+    void (*scale)(float* x, float factor, int size);
+    // `size` is a multiple of 32. A row that holds NaN or infinity gets NaN as the scale of its block.
+    void (*quantize)(const float* x, int size, const QuantisedRow& out);
+    void (*silu_mul)(const float* gate, const float* up, int size, float* out);
+    void (*gelu_tanh_mul)(const float* gate, const float* up, int size, float* out);
+    void (*soft_cap)(float* x, float cap, int size);
+    // Turns the pairs (x[i], x[i + half]).
+    void (*rotate)(float* x, const float* cos, const float* sin, int half);
+
+    // Write one head of one token: `key` to lane `slot % 16` of its group, `value` to its row.
+    void (*store_key)(const float* key, int head_dim, KvKind kind, uint8_t* group, int lane, float* scale);
+    void (*store_value)(const float* value, int head_dim, KvKind kind, uint8_t* row, float* scale);
+    void (*attend)(const AttentionLayer& layer, const AttentionTask& task, float* scratch);
+    // Merge the parts of tiles [tiles, rows of a task] of row `row` into `out`.
+    void (*merge)(const float* partials, int tiles, int rows, int row, int head_dim, float* out);
+};
+
+// The tables that this build has, worst first; null where it has none.
+const Kernels* portable_kernels();
+const Kernels* avx2_kernels();
+const Kernels* avx512_kernels();
+const Kernels* avx512vnni_kernels();
+
+}  // namespace headrace

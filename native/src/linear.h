@@ -1,0 +1,66 @@
+// A linear layer: matrices stacked along their rows, with or without a bias.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "kernels.h"
+#include "matrix.h"
+#include "thread_pool.h"
+
+namespace headrace {
+
+// Rows of input to linear layers, in the forms that these read. Memory grows to the most rows ever asked for.
+class Activations {
+public:
+    Activations(const Kernels& kernels, int columns) : kernels_(&kernels), columns_(columns) {}
+
+    // Makes room; `quantised` says whether a layer with integer weights will read them.
+    void prepare(int rows, bool quantised);
+
+    float* row(int index) { return values_.data() + int64_t{index} * columns_; }
+    float* values() { return values_.data(); }
+
+    // To be called once a row is written and before it is read.
+    void finish(int index);
+
+    ActivationRows view() const;
+
+private:
+    const Kernels* kernels_;
+    int columns_;
+    bool quantised_ = false;
+    std::vector<float> values_;
+    std::vector<int8_t> quants_;
+    std::vector<int16_t> wide_quants_;
+    std::vector<float> scales_, sums_, half_sums_;
+};
+
+class Linear {
+public:
+    Linear() = default;
+    // All `parts` have the same number of columns; `bias` is empty or has as many elements as they have rows. Throws
+    // std::invalid_argument if not.
+    Linear(std::vector<std::shared_ptr<const Matrix>> parts, std::vector<float> bias);
+
+    int rows() const { return rows_; }
+    int columns() const { return columns_; }
+    bool reads_quants() const { return reads_quants_; }
+
+    // out[row, :] = x[row] @ weights^T + bias, or added to what is there, for rows 0:count; `out` is [count, rows()].
+    void apply(ThreadPool& pool, const Kernels& kernels, const ActivationRows& x, int count, float* out,
+               bool add) const;
+
+private:
+    void apply_panel(const Kernels& kernels, const ActivationRows& x, int begin, int end, int panel, float* out,
+                     bool add) const;
+
+    std::vector<std::shared_ptr<const Matrix>> parts_;
+    std::vector<float> bias_;
+    int rows_ = 0;
+    int columns_ = 0;
+    int panels_ = 0;
+    bool reads_quants_ = false;
+};
+
+}  // namespace headrace
