@@ -31,7 +31,7 @@ ALLOWED = {
 }
 """Folder -> folders (and torch, the one library whose import costs seconds) that it may import."""
 
-ONLY_THE_TYPE = {("models", "kernels"): {"headrace.kernels.ops"}}
+ONLY_THE_TYPE = {("models", "kernels"): {"headrace.kernels.ops", "headrace.kernels.native"}}
 """Where a folder may use another one's types only."""
 
 NOT_AT_IMPORT_TIME = {("runtime/local.py", "engine"), ("runtime/child.py", "engine"), ("runtime/loop.py", "engine")}

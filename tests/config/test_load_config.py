@@ -92,6 +92,11 @@ class TestFlags:
     @pytest.mark.parametrize(("text", "dtype"), [("half", "float16"), ("float", "float32"), ("BFloat16", "bfloat16")])
     def test_dtype_spellings(self, text: str, dtype: str):
         assert load("--dtype", text).engine.dtype == dtype
+        assert load("--kv-cache-dtype", text).engine.kv_cache_dtype == dtype
+
+    def test_quantization_has_a_short_flag(self):
+        assert load("-q", "int8") == load("--quantization", "int8")
+        assert load("-q", "int8").engine.quantization == "int8"
 
     def test_levels_are_spelled_in_any_case(self):
         assert load("--log-level", "debug").logging.log_level == "DEBUG"
@@ -135,6 +140,9 @@ class TestRefusals:
             (("--override-generation-config", "3"), "--override-generation-config must be a JSON object"),
             (("--override-generation-config", "{"), "--override-generation-config must be a JSON object"),
             (("--allowed-origins", '["a", 1]'), "--allowed-origins must be a list of texts"),
+            (("-q", "awq"), "--quantization must be one of int8, int4, got 'awq'"),
+            (("--kv-cache-dtype", "fp8"), "--kv-cache-dtype must be one of auto, float32, float16, bfloat16, int8"),
+            (("--kernels", "cuda"), "--kernels must be one of auto, native, reference"),
             (("--config", "a.yaml", "--config", "b.yaml"), "--config may be given only once"),
             (("--config", "serve.toml"), "--config must name a .yaml or .yml file"),
             (("--config", "/nowhere/serve.yaml"), "cannot read /nowhere/serve.yaml"),
@@ -149,7 +157,6 @@ class TestRefusals:
             (("--enable-lora",), "--enable-lora is not implemented yet."),
             (("--no-enable-chunked-prefill",), "--no-enable-chunked-prefill is not implemented yet."),
             (("-tp", "2"), "--tensor-parallel-size: 2 is not implemented yet, only 1 is."),
-            (("-q", "awq"), "--quantization is not implemented yet."),
             (("--task", "embed"), "--task: embed is not implemented yet, only auto or generate is."),
             (("--runner=pooling",), "--runner: pooling is not implemented yet"),
             (("--lora-modules", "a=b", "c=d"), "--lora-modules is not implemented yet."),

@@ -11,21 +11,29 @@ import torch
 from headrace.config.engine import EngineConfig
 from headrace.core.errors import ConfigError
 from headrace.engine import kv_cache
-from headrace.engine.kv_cache import DEFAULT_CPU_TOKENS, KvCache, bytes_per_token, size_cache
+from headrace.engine.kv_cache import DEFAULT_CPU_TOKENS, KvCache, size_cache
+from headrace.models import KvLayout
 
 CPU = torch.device("cpu")
-SPEC = SimpleNamespace(num_layers=3, num_kv_heads=2, head_dim=4, max_position=1000)
-TOKEN = 2 * 3 * 2 * 4 * 4
+LAYERS, HEADS, HEAD_DIM = 3, 2, 4
+SPEC = SimpleNamespace(num_layers=LAYERS, max_position=1000)
+TOKEN = 2 * LAYERS * HEADS * HEAD_DIM * 4
 """Bytes of a token in float32."""
 
 
-def size(spec: SimpleNamespace = SPEC, **config: object) -> tuple[int, int]:
-    return size_cache(spec, EngineConfig(**config), dtype=torch.float32, device=CPU)
+def layout(block_size: int, dtype: torch.dtype = torch.float32) -> KvLayout:
+    block_bytes = block_size * HEADS * HEAD_DIM * dtype.itemsize
+    return KvLayout(dtype="", block_size=block_size, block_bytes=block_bytes, float_dtype=dtype)
 
 
-def test_bytes_of_a_token() -> None:
-    assert bytes_per_token(SPEC, torch.float32) == TOKEN
-    assert bytes_per_token(SPEC, torch.bfloat16) == TOKEN // 2
+def size(**config: object) -> tuple[int, int]:
+    known = EngineConfig(**config)
+    return size_cache(SPEC, known, layout(known.block_size), CPU)
+
+
+def test_smaller_blocks_make_more_of_them() -> None:
+    config = EngineConfig(kv_cache_memory_bytes=100 * 16 * TOKEN)
+    assert size_cache(SPEC, config, layout(16, torch.bfloat16), CPU) == (200, 1000)
 
 
 def test_whole_blocks_that_fit() -> None:
@@ -62,41 +70,50 @@ def test_the_default_is_8k_tokens_or_a_tenth_of_memory(monkeypatch: pytest.Monke
 
 
 def cache(num_blocks: int = 6, dtype: torch.dtype = torch.float32) -> KvCache:
-    return KvCache(SPEC, num_blocks=num_blocks, block_size=2, dtype=dtype, device=CPU)
+    return KvCache(layout(2, dtype), num_layers=LAYERS, num_blocks=num_blocks, device=CPU)
 
 
 def test_no_room_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(ConfigError, match="lower --kv-cache-memory-bytes"):
+    with pytest.raises(ConfigError, match=f"{1 << 51} tokens.*lower --kv-cache-memory-bytes"):
         cache(num_blocks=1 << 50)
+
+
+def test_memory_is_zero_and_aligned() -> None:
+    memory = cache().memory
+    assert memory.shape == (LAYERS, 2, 7, 2 * HEADS * HEAD_DIM * 4)
+    assert memory.data_ptr() % 64 == 0
+    assert not memory.any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_blocks_are_copied_in_every_layer(dtype: torch.dtype) -> None:
     kv = cache(dtype=dtype)
-    assert kv.layers[0].keys.shape == (7, 2, 2, 4)
-    for index, layer in enumerate(kv.layers):
-        for block in range(7):
-            layer.keys[block] = 100 * index + block
-            layer.values[block] = -100 * index - block
-    before = [(layer.keys.clone(), layer.values.clone()) for layer in kv.layers]
+    kv.memory.random_(0, 256)
+    before = kv.memory.clone()
     kv.copy_blocks([(1, 4), (1, 5), (2, 6)])
     kv.copy_blocks([])
-    origin = [0, 1, 2, 3, 1, 1, 2]
-    for layer, (keys, values) in zip(kv.layers, before, strict=True):
-        assert torch.equal(layer.keys, keys[origin])
-        assert torch.equal(layer.values, values[origin])
+    assert torch.equal(kv.memory, before[:, :, [0, 1, 2, 3, 1, 1, 2]])
 
 
 def test_scrubbing_touches_only_what_is_not_finite() -> None:
     kv = cache()
-    for layer in kv.layers:
-        layer.keys.fill_(1.0)
-        layer.values.fill_(2.0)
-    kv.layers[1].keys[2, 0] = float("nan")
-    kv.layers[2].values[3, 1] = float("-inf")
-    kv.layers[0].values[4] = float("inf")
+    numbers = kv.memory.view(torch.float32)
+    numbers.fill_(1.0)
+    numbers[1, 0, 2, 5] = float("nan")
+    numbers[2, 1, 3, 7] = float("-inf")
+    numbers[0, 1, 4] = float("inf")
     kv.scrub([2, 3])
-    assert kv.layers[1].keys[2].tolist() == [[[0.0] * 4] * 2, [[1.0] * 4] * 2]
-    assert kv.layers[2].values[3].tolist() == [[[2.0] * 4] * 2, [[0.0] * 4] * 2]
-    assert kv.layers[0].values[4].isinf().all()
-    assert kv.layers[0].keys.eq(1.0).all()
+    assert numbers[1, 0, 2, 5] == numbers[2, 1, 3, 7] == 0
+    assert numbers[0, 1, 4].isinf().all()
+    assert (numbers == 1).sum() == numbers.numel() - 2 - numbers[0, 1, 4].numel()
+
+
+def test_scrubbing_leaves_integers_alone() -> None:
+    """int8 keys with their scales behind them: all bits set is -1 in the one and NaN in the other."""
+    scales = KvLayout(dtype="int8", block_size=2, block_bytes=24, float_dtype=torch.float32, floats_from=16)
+    kv = KvCache(scales, num_layers=LAYERS, num_blocks=6, device=CPU)
+    kv.memory.fill_(0xFF)
+    kv.scrub([2])
+    assert (kv.memory[:, :, 2, :16] == 0xFF).all()
+    assert not kv.memory[:, :, 2, 16:].any()
+    assert (kv.memory[:, :, [0, 1, 3, 4, 5, 6]] == 0xFF).all()

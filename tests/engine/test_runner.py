@@ -14,6 +14,7 @@ from headrace.engine.kv_cache import KvCache
 from headrace.engine.runner import Runner
 from headrace.engine.sampler import Sampler
 from headrace.kernels.ops import AttentionBatch
+from headrace.models import KvLayout
 from headrace.schedule import Scheduler
 
 CPU = torch.device("cpu")
@@ -25,23 +26,29 @@ BROKEN = 49
 class MadeUpModel:
     """The logits after a token depend on the token and its position. Notes how many logits it was asked for at once."""
 
-    spec = SimpleNamespace(vocab_size=VOCAB, num_layers=2, num_kv_heads=1, head_dim=2)
+    spec = SimpleNamespace(vocab_size=VOCAB, num_layers=2)
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
         self._by_token = torch.randn(VOCAB, VOCAB, generator=generator)
         self._by_token[BROKEN] = float("nan")
         self._by_position = torch.randn(256, VOCAB, generator=generator)
+        self._logits = torch.empty(64, VOCAB)
         self.most_rows = 0
 
-    def forward(self, token_ids: torch.Tensor, batch: AttentionBatch, kv: object) -> torch.Tensor:
-        for layer in kv:
-            layer.keys.flatten(0, 1)[batch.slot_mapping] = self._by_token[token_ids, :2][:, None]
+    def kv_view(self, memory: torch.Tensor, layout: KvLayout) -> torch.Tensor:
+        """[slots, 2 layers times keys and values]: a token leaves a number in each."""
+        return memory.view(torch.float32).flatten(0, 1).flatten(1).T
+
+    def forward(self, token_ids: torch.Tensor, batch: AttentionBatch, kv: torch.Tensor) -> torch.Tensor:
+        kv[batch.slot_mapping] = self._by_token[token_ids, :1]
         return self._by_token[token_ids] + self._by_position[batch.positions]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """In memory that the next call uses again, as a decoder may."""
         self.most_rows = max(self.most_rows, len(hidden))
-        return hidden.clone()
+        self._logits[: len(hidden)] = hidden
+        return self._logits[: len(hidden)]
 
 
 class Steps:
@@ -49,8 +56,9 @@ class Steps:
 
     def __init__(self, *, budget: int, num_blocks: int = 64) -> None:
         self.model = MadeUpModel()
-        self.kv_cache = KvCache(self.model.spec, num_blocks=num_blocks, block_size=4, dtype=torch.float32, device=CPU)
-        self.runner = Runner(self.model, self.kv_cache, Sampler(VOCAB, CPU), block_size=4, device=CPU)
+        layout = KvLayout(dtype="float32", block_size=4, block_bytes=16, float_dtype=torch.float32)
+        self.kv_cache = KvCache(layout, num_layers=2, num_blocks=num_blocks, device=CPU)
+        self.runner = Runner(self.model, self.kv_cache, Sampler(VOCAB, CPU), device=CPU)
         self.scheduler = Scheduler(
             num_blocks=num_blocks,
             block_size=4,
@@ -91,7 +99,7 @@ def test_prompt_logprobs_are_those_of_the_model() -> None:
     steps = Steps(budget=1000)
     entries = owed(steps.run(request("a", ids, prompt_logprobs=1))["a", 0])
     batch = SimpleNamespace(positions=torch.arange(30), slot_mapping=torch.arange(30))
-    expected = steps.model.forward(torch.tensor(ids), batch, []).log_softmax(-1)
+    expected = steps.model.forward(torch.tensor(ids), batch, torch.empty(30, 4)).log_softmax(-1)
     assert [entry.token_id for entry in entries] == ids[1:]
     for position, entry in enumerate(entries):
         assert entry.logprob == pytest.approx(expected[position, ids[position + 1]].item(), abs=1e-5)
@@ -141,7 +149,8 @@ def test_a_row_that_fails_ends_alone_and_leaves_nothing_behind() -> None:
         (output,) = together[name, 0]
         assert output.finish_reason is FinishReason.ERROR
         assert "NaN" in output.error
-    assert all(layer.keys.isfinite().all() for layer in steps.kv_cache.layers)
+    assert steps.kv_cache.memory.any()
+    assert steps.kv_cache.memory.view(torch.float32).isfinite().all()
 
 
 def test_results_are_in_the_order_of_the_plan() -> None:

@@ -5,37 +5,72 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from headrace.hub import Checkpoint, open_checkpoint
-from headrace.kernels import AttentionBatch, LayerKV, select_ops
-from headrace.models import DecoderModel, build_model
+from headrace.kernels import AttentionBatch, select_ops
+from headrace.kernels.cpu import CpuKernels, NoNativeLibrary, load_cpu_kernels
+from headrace.models import Decoder, NativeDecoder, TorchDecoder, WeightStorage, read_blueprint
 from headrace.weights import load_weights
 
 CPU = torch.device("cpu")
 
+Source = Path | Checkpoint
 
-def load_model(source: Path | Checkpoint, dtype: torch.dtype = torch.float32) -> DecoderModel:
+
+def load_reference(source: Source, dtype: torch.dtype = torch.float32) -> TorchDecoder:
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(str(source))
-    model = build_model(checkpoint.config, select_ops(CPU), dtype=dtype, device=CPU)
+    model = TorchDecoder(read_blueprint(checkpoint.config), select_ops(CPU), dtype=dtype, device=CPU)
     load_weights(model, checkpoint)
     return model
+
+
+def load_native(
+    source: Source, storage: WeightStorage = WeightStorage.FLOAT32, kernels: CpuKernels | None = None
+) -> NativeDecoder:
+    """Skips the test where the native library was not built; `make test` with CI=true fails without it."""
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(str(source))
+    model = NativeDecoder(read_blueprint(checkpoint.config), kernels or native_kernels(), storage)
+    load_weights(model, checkpoint)
+    return model
+
+
+LOAD = {"reference": load_reference, "native": load_native}
+"""A decoder in float32 on either kind of kernels."""
+
+
+def native_kernels(threads: int = 2) -> CpuKernels:
+    try:
+        return load_cpu_kernels(threads)
+    except NoNativeLibrary as reason:
+        pytest.skip(str(reason))
 
 
 class PagedDriver:
     """Sequences of a model by number, each with as many blocks as it needs, taken in random order."""
 
-    def __init__(self, model: DecoderModel, *, num_blocks: int = 200, block_size: int = 4, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: Decoder[Any],
+        *,
+        num_blocks: int = 200,
+        block_size: int | None = None,
+        kv: str = "auto",
+        seed: int = 0,
+    ) -> None:
         self.model = model
-        self.block_size = block_size
-        spec = model.spec
-        shape = (num_blocks + 1, block_size, spec.num_kv_heads, spec.head_dim)
-        self.kv = [
-            LayerKV(torch.full(shape, 50.0, dtype=model.dtype), torch.full(shape, 50.0, dtype=model.dtype))
-            for _ in range(spec.num_layers)
-        ]
+        self.block_size = block_size or (4 if model.kernels == "reference" else 16)
+        layout = model.kv_layout(self.block_size, kv)
+        memory = torch.empty(model.spec.num_layers, 2, num_blocks + 1, layout.block_bytes, dtype=torch.uint8)
+        if model.kernels == "reference":
+            memory.view(layout.float_dtype).fill_(50.0)
+        else:
+            memory.fill_(0xFF)  # every float is NaN
+        self.kv = model.kv_view(memory, layout)
         self._free = list(range(1, num_blocks + 1))
         random.Random(seed).shuffle(self._free)
         self._tables: dict[int, list[int]] = {}
@@ -66,7 +101,7 @@ class PagedDriver:
             num_decodes=sum(len(ids) == 1 for _, ids in chunks),
         )
         token_ids = torch.tensor([token for _, ids in chunks for token in ids])
-        logits = self.model.logits(self.model.forward(token_ids, batch, self.kv))
+        logits = self.model.logits(self.model.forward(token_ids, batch, self.kv)).clone()
         return {
             sequence: logits[begin:end]
             for (sequence, _), begin, end in zip(chunks, query_start, query_start[1:], strict=False)

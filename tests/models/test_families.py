@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from paged_driver import PagedDriver, load_model
+from paged_driver import LOAD, PagedDriver, load_reference
 
 FAMILIES = {
     "llama": ("llama", {}),
@@ -43,11 +43,16 @@ def tiny(request, tiny_model):
     return tiny_model(model_type, **config)
 
 
+@pytest.fixture(params=LOAD)
+def load_model(request):
+    return LOAD[request.param]
+
+
 def random_ids(count, seed=0):
     return torch.randint(0, 97, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-def test_logits_and_greedy_tokens(tiny):
+def test_logits_and_greedy_tokens(tiny, load_model):
     driver = PagedDriver(load_model(tiny.path))
     ids = random_ids(45)
 
@@ -55,7 +60,7 @@ def test_logits_and_greedy_tokens(tiny):
     assert tiny.continues_greedily(ids[:20], driver.greedy(ids[:20], 12, sequence=1))
 
 
-def test_mixed_batches(tiny):
+def test_mixed_batches(tiny, load_model):
     """Sequences arrive at different steps, are prefilled in chunks of changing size, and decode beside each other."""
     driver = PagedDriver(load_model(tiny.path), seed=1)
     prompts = {0: random_ids(40, 1), 1: random_ids(28, 2), 2: random_ids(23, 3), 3: random_ids(33, 4)}
@@ -81,13 +86,13 @@ def test_mixed_batches(tiny):
         torch.testing.assert_close(torch.cat(logits[sequence]), tiny.logits(ids), atol=1e-4, rtol=0)
 
 
-def test_no_rows_give_no_logits(tiny_model):
+def test_no_rows_give_no_logits(tiny_model, load_model):
     model = load_model(tiny_model("llama").path)
 
     assert model.logits(torch.empty(0, 64)).shape == (0, 97)
 
 
-def test_sharded_checkpoint(tiny_model):
+def test_sharded_checkpoint(tiny_model, load_model):
     whole, sharded = tiny_model("qwen3"), tiny_model("qwen3", save={"max_shard_size": "100KB"})
     assert len(list(sharded.path.glob("*.safetensors"))) > 1
 
@@ -107,7 +112,7 @@ def test_bfloat16(tiny_model, family):
     with torch.inference_mode():
         theirs = half(torch.tensor([ids])).logits[0].float()
 
-    ours = PagedDriver(load_model(tiny.path, torch.bfloat16)).step([(0, ids)])[0]
+    ours = PagedDriver(load_reference(tiny.path, torch.bfloat16)).step([(0, ids)])[0]
 
     assert ours.dtype is torch.float32
     assert (ours - exact).square().mean() < 1.5 * (theirs - exact).square().mean()

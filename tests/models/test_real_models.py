@@ -7,17 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from paged_driver import PagedDriver, load_model
+from paged_driver import LOAD, PagedDriver
+
+
+@pytest.fixture(scope="module", params=LOAD)
+def kernels(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def smollm2(smollm2_path: Path, smollm2_reference: Any) -> tuple[Any, Any]:
-    return load_model(smollm2_path), smollm2_reference
+def smollm2(kernels: str, smollm2_path: Path, smollm2_reference: Any) -> tuple[Any, Any]:
+    return LOAD[kernels](smollm2_path), smollm2_reference
 
 
 @pytest.fixture(scope="module")
-def gemma3(gemma3_path: Path, gemma3_reference: Any) -> tuple[Any, Any]:
-    return load_model(gemma3_path), gemma3_reference
+def gemma3(kernels: str, gemma3_path: Path, gemma3_reference: Any) -> tuple[Any, Any]:
+    return LOAD[kernels](gemma3_path), gemma3_reference
 
 
 PROMPTS = [

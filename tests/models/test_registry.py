@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from headrace.core.errors import BadCheckpoint
-from headrace.kernels import select_ops
-from headrace.models import build_model
+from headrace.models import read_blueprint
 
-CPU = torch.device("cpu")
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
     "vocab_size": 97,
@@ -24,7 +21,7 @@ GEMMA3 = {**LLAMA, "architectures": ["Gemma3ForCausalLM"], "num_hidden_layers": 
 
 
 def spec_of(config):
-    return build_model(config, select_ops(CPU), dtype=torch.float32, device=CPU).spec
+    return read_blueprint(config).spec
 
 
 def test_head_sizes_default_to_the_hidden_size():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from paged_driver import PagedDriver, load_model
+from paged_driver import CPU, LOAD, PagedDriver
 
 from headrace.core.errors import BadCheckpoint
-from headrace.kernels import select_ops
-from headrace.models import build_model
+from headrace.models import read_blueprint
 from headrace.models.config import rope
 from headrace.models.rotary import Rotary
 from headrace.models.spec import FrequencyDivisors, RopeSpec
@@ -35,8 +34,13 @@ def random_ids(count):
     return torch.randint(0, 97, (count,), generator=torch.Generator().manual_seed(5)).tolist()
 
 
+@pytest.fixture(params=LOAD)
+def load_model(request):
+    return LOAD[request.param]
+
+
 @pytest.mark.parametrize("scaling", SCALINGS)
-def test_scaling(tiny_model, scaling):
+def test_scaling(tiny_model, scaling, load_model):
     tiny = tiny_model("llama", rope_parameters={"rope_theta": 500.0, **SCALINGS[scaling]})
     ids = random_ids(100)
 
@@ -45,7 +49,7 @@ def test_scaling(tiny_model, scaling):
     torch.testing.assert_close(logits, tiny.logits(ids), atol=1e-4, rtol=0)
 
 
-def test_dynamic_scaling_decodes_past_the_original_context(tiny_model):
+def test_dynamic_scaling_decodes_past_the_original_context(tiny_model, load_model):
     """transformers recomputes the frequencies for the length at each call, so its tokens go in one by one too."""
     scaling = {"rope_type": "dynamic", "rope_theta": 500.0, "factor": 2.5}
     tiny = tiny_model("llama", rope_parameters=scaling, max_position_embeddings=16)
@@ -82,12 +86,12 @@ def test_classic_spelling_means_the_same(scaling):
 
 
 def test_gguf_divisors_divide_the_frequencies():
-    plain = Rotary(RopeSpec(8, 100.0), torch.float32, torch.device("cpu"))
-    divided = Rotary(RopeSpec(8, 100.0, FrequencyDivisors((1.0, 2.0, 4.0, 8.0))), torch.float32, torch.device("cpu"))
+    plain = Rotary(RopeSpec(8, 100.0), CPU)
+    divided = Rotary(RopeSpec(8, 100.0, FrequencyDivisors((1.0, 2.0, 4.0, 8.0))), CPU)
 
     for pair, divisor in enumerate((1, 2, 4, 8)):
-        at_eight = divided(torch.tensor([8])).cos[0, 0, pair]
-        torch.testing.assert_close(at_eight, plain(torch.tensor([8 // divisor])).cos[0, 0, pair])
+        at_eight = divided.angles(torch.tensor([8]))[0, pair]
+        torch.testing.assert_close(at_eight, plain.angles(torch.tensor([8 // divisor]))[0, pair])
 
 
 @pytest.mark.parametrize(
@@ -101,4 +105,4 @@ def test_refused_by_name(tiny_model, scaling, message):
     config = {**tiny_model("llama").reference.config.to_dict(), "architectures": ["LlamaForCausalLM"]}
     config |= {"rope_parameters": {"rope_theta": 1e4, **scaling}}
     with pytest.raises(BadCheckpoint, match=message):
-        build_model(config, select_ops(torch.device("cpu")), dtype=torch.float32, device=torch.device("cpu"))
+        read_blueprint(config)

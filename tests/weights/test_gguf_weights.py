@@ -10,7 +10,7 @@ import torch
 from headrace.core.errors import BadCheckpoint
 from headrace.hub import Checkpoint, WeightFormat, read_gguf_header
 from headrace.kernels import select_ops
-from headrace.models import build_model
+from headrace.models import TorchDecoder, read_blueprint
 from headrace.weights import load_weights
 from headrace.weights.gguf import GgufSource
 
@@ -76,16 +76,16 @@ def write_gguf(path, tensors, architecture, quantization=gguf.GGMLQuantizationTy
     return path
 
 
-def model_for(architecture, dtype=torch.float32, **config):
+def model_for(architecture, **config):
     config = {**CONFIG, "architectures": [ARCHITECTURES[architecture]], **config}
-    return build_model(config, select_ops(CPU), dtype=dtype, device=CPU)
+    return TorchDecoder(read_blueprint(config), select_ops(CPU), dtype=torch.float32, device=CPU)
 
 
 def random_tensors(model):
     generator = torch.Generator().manual_seed(0)
     return {
         part.name: torch.randn(part.shape, generator=generator) * 0.3
-        for parameter in model.parameters
+        for parameter in model.blueprint.parameters
         for part in parameter.parts
     }
 
@@ -131,6 +131,10 @@ def test_quantised_rows_are_reordered_before_they_are_decoded(tmp_path, dtype, m
         out = torch.empty(source.shapes[name], dtype=dtype)
         source.read(name, out)
         assert torch.equal(out, torch.from_numpy(expected).to(dtype))
+        assert source.kind(name) == "q5_1"
+        stored = source.stored(name)
+        assert stored.shape == (len(expected), 24 * expected.shape[1] // 32)
+        assert np.array_equal(gguf.quants.dequantize(stored.numpy(), kind), expected)
 
 
 def test_rope_freqs_are_left_to_the_config(tmp_path):

@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 from headrace.core.errors import BadCheckpoint
 from headrace.hub import Checkpoint, WeightFormat
 from headrace.kernels import select_ops
-from headrace.models import build_model
+from headrace.models import TorchDecoder, read_blueprint
 from headrace.weights import load_weights
+from headrace.weights.load import Reader
+from headrace.weights.safetensors import SafetensorsSource
 
 CPU = torch.device("cpu")
 CONFIG = {
@@ -48,23 +50,37 @@ def tensors():
     return {name: torch.randn(shape) for name, shape in SHAPES.items()}
 
 
+def decoder(config=CONFIG, dtype=torch.float32):
+    return TorchDecoder(read_blueprint(config), select_ops(CPU), dtype=dtype, device=CPU)
+
+
 def load(folder, tensors, *, config=CONFIG, dtype=torch.float32, progress=None):
     save_file(tensors, folder / "model.safetensors")
     checkpoint = Checkpoint(name="tiny", path=folder, format=WeightFormat.SAFETENSORS, config=config)
-    model = build_model(config, select_ops(CPU), dtype=dtype, device=CPU)
+    model = decoder(config, dtype)
     load_weights(model, checkpoint, progress)
     return model
 
 
-def received(folder, tensors, **options):
-    """The parameters that the model is given, before it packs them."""
-    taken = {}
+class Recording(Reader):
+    """Notes what a decoder asks for, as it gets it."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.taken = {}
+
+    def tensor(self, parameter, dtype, device):
+        self.taken[parameter.name] = super().tensor(parameter, dtype, device)
+        return self.taken[parameter.name]
+
+
+def received(folder, tensors, *, config=CONFIG, dtype=torch.float32):
+    """The parameters that a decoder is given, before it packs them."""
     save_file(tensors, folder / "model.safetensors")
-    config = options.pop("config", CONFIG)
-    model = build_model(config, select_ops(CPU), dtype=options.pop("dtype", torch.float32), device=CPU)
-    model.load = lambda items: taken.update(items)
-    load_weights(model, Checkpoint(name="tiny", path=folder, format=WeightFormat.SAFETENSORS, config=config))
-    return taken
+    model = decoder(config, dtype)
+    reader = Recording(SafetensorsSource(folder), model.blueprint, None)
+    model.load(reader)
+    return reader.taken
 
 
 def test_matrices_are_stacked_in_order(tmp_path, tensors):
@@ -89,11 +105,29 @@ def test_values_are_rounded_to_the_model_dtype_except_norms(tmp_path, tensors, s
     assert torch.equal(taken["final_norm"], tensors["model.norm.weight"].float())
 
 
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16, torch.float32])
+def test_stored_matrices_are_handed_out_as_they_are(tmp_path, tensors, stored):
+    tensors = {name: tensor.to(stored) for name, tensor in tensors.items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    blueprint = read_blueprint(CONFIG)
+    reader = Reader(SafetensorsSource(tmp_path), blueprint, None)
+    (part,) = next(parameter.parts for parameter in blueprint.parameters if parameter.name == "layers.0.down")
+
+    rows = reader.stored(part)
+
+    assert reader.kind(part) == {torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32"}[stored]
+    assert rows.shape == (8, 12 * stored.itemsize)
+    assert torch.equal(rows.view(stored), tensors[part.name])
+    assert torch.equal(reader.values(part, torch.float32), tensors[part.name].float())
+
+
 def test_gemma_norms_get_their_offset_in_float32(tmp_path):
     config = {**CONFIG, "architectures": ["Gemma3ForCausalLM"], "head_dim": 2}
     config |= {"sliding_window": 8, "query_pre_attn_scalar": 4}
-    model = build_model(config, select_ops(CPU), dtype=torch.bfloat16, device=CPU)
-    tensors = {part.name: torch.full(part.shape, 1e-3) for parameter in model.parameters for part in parameter.parts}
+    model = decoder(config)
+    tensors = {
+        part.name: torch.full(part.shape, 1e-3) for parameter in model.blueprint.parameters for part in parameter.parts
+    }
 
     taken = received(tmp_path, tensors, config=config, dtype=torch.bfloat16)
 
@@ -149,7 +183,7 @@ def test_unknown_type_is_named(tmp_path, tensors):
 def test_damaged_file_is_named(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0not json")
     checkpoint = Checkpoint(name="tiny", path=tmp_path, format=WeightFormat.SAFETENSORS, config=CONFIG)
-    model = build_model(CONFIG, select_ops(CPU), dtype=torch.float32, device=CPU)
+    model = decoder()
     with pytest.raises(BadCheckpoint, match=r"model\.safetensors: not a safetensors file"):
         load_weights(model, checkpoint)
 
@@ -158,6 +192,6 @@ def test_tensor_in_two_shards_is_refused(tmp_path, tensors):
     save_file(tensors, tmp_path / "a.safetensors")
     save_file({"lm_head.weight": tensors["lm_head.weight"]}, tmp_path / "b.safetensors")
     checkpoint = Checkpoint(name="tiny", path=tmp_path, format=WeightFormat.SAFETENSORS, config=CONFIG)
-    model = build_model(CONFIG, select_ops(CPU), dtype=torch.float32, device=CPU)
+    model = decoder()
     with pytest.raises(BadCheckpoint, match=r"b\.safetensors: tensor 'lm_head\.weight' is in another file"):
         load_weights(model, replace(checkpoint))

@@ -105,7 +105,7 @@ def _annotation(knob: Knob, group: Group) -> Any:
         ]
     if rules.is_list:
         return Annotated[list[str] | None, Parameter(**shown, consume_multiple=(1, None))]
-    return Annotated[list[str] | None, Parameter(**shown, allow_leading_hyphen=True)]
+    return Annotated[list[str] | None, Parameter(**shown, alias=rules.short, allow_leading_hyphen=True)]
 
 
 def _refused_annotation(flag: Unimplemented) -> Any:

@@ -39,6 +39,13 @@ class Spellings:
 
 
 @dataclass(frozen=True, slots=True)
+class Short:
+    """A second, short flag (`-q`)."""
+
+    flag: str
+
+
+@dataclass(frozen=True, slots=True)
 class Size:
     """An integer that may be written with a suffix: k, m, g, t are powers of 1000, K, M, G, T of 1024."""
 
@@ -80,6 +87,7 @@ class FieldRules:
     must: tuple[Must, ...]
     spellings: Mapping[str, Any]
     variable: str | None
+    short: str | None
     size: bool
     commas: bool
 
@@ -162,6 +170,7 @@ def _read_rules(hint: Any) -> FieldRules:
             word: value for extra in extras if isinstance(extra, Spellings) for word, value in extra.values.items()
         },
         variable=next((extra.name for extra in extras if isinstance(extra, Variable)), None),
+        short=next((extra.flag for extra in extras if isinstance(extra, Short)), None),
         size=any(isinstance(extra, Size) for extra in extras),
         commas=any(isinstance(extra, Commas) for extra in extras),
     )

@@ -36,9 +36,9 @@ def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> Batch:
     positions = np.arange(query_start[-1]) - query_start[owner] + starts[owner]
 
     num_blocks = -(-context_lens // block_size)
+    blocks = [row.block_table[:used] for row, used in zip(rows, num_blocks.tolist(), strict=True)]
     tables = np.zeros((len(rows), num_blocks.max()), dtype=np.int64)
-    for table, row, used in zip(tables, rows, num_blocks, strict=True):
-        table[:used] = row.block_table[:used]
+    tables[np.arange(tables.shape[1]) < num_blocks[:, None]] = list(chain.from_iterable(blocks))
     slots = tables[owner, positions // block_size] * block_size + positions % block_size
 
     token_ids = np.fromiter(chain.from_iterable(row.token_ids for row in rows), np.int64, count=len(owner))

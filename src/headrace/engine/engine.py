@@ -9,15 +9,13 @@ from collections.abc import Callable
 import torch
 
 from headrace.config.engine import EngineConfig
-from headrace.core.errors import ConfigError
 from headrace.core.request import EngineInfo, Request, SequenceOutput, StepOutput, StepStats
+from headrace.engine.assemble import build_decoder, select_device
 from headrace.engine.kv_cache import KvCache, size_cache
 from headrace.engine.machine import usable_cores
 from headrace.engine.runner import Runner
 from headrace.engine.sampler import Sampler
-from headrace.hub import Checkpoint, WeightFormat, open_checkpoint
-from headrace.kernels import select_ops
-from headrace.models import build_model
+from headrace.hub import Checkpoint, open_checkpoint
 from headrace.schedule import Scheduler
 from headrace.weights import load_weights
 
@@ -37,17 +35,17 @@ class Engine:
 
     def __init__(self, checkpoint: Checkpoint, config: EngineConfig, progress: Progress | None = None) -> None:
         began = time.monotonic()
-        device = _select_device(config.device)
+        device = select_device(config)
         if device.type == "cpu":
             torch.set_num_threads(config.threads or usable_cores())
-        dtype = _select_dtype(config.dtype, checkpoint, device)
-        model = build_model(checkpoint.config, select_ops(device), dtype=dtype, device=device)
+        model = build_decoder(checkpoint, config, device)
         load_weights(model, checkpoint, progress)
 
-        num_blocks, max_model_len = size_cache(model.spec, config, dtype=dtype, device=device)
-        kv_cache = KvCache(model.spec, num_blocks=num_blocks, block_size=config.block_size, dtype=dtype, device=device)
+        layout = model.kv_layout(config.block_size, config.kv_cache_dtype)
+        num_blocks, max_model_len = size_cache(model.spec, config, layout, device)
+        kv_cache = KvCache(layout, num_layers=model.spec.num_layers, num_blocks=num_blocks, device=device)
         sampler = Sampler(model.spec.vocab_size, device)
-        self._runner = Runner(model, kv_cache, sampler, block_size=config.block_size, device=device)
+        self._runner = Runner(model, kv_cache, sampler, device=device)
         self._scheduler = Scheduler(
             num_blocks=num_blocks,
             block_size=config.block_size,
@@ -61,12 +59,16 @@ class Engine:
             architecture=checkpoint.config["architectures"][0],
             vocab_size=model.spec.vocab_size,
             max_model_len=max_model_len,
-            dtype=str(dtype).removeprefix("torch."),
+            dtype=model.precision,
             device=str(device),
-            kernels="reference",
+            kernels=model.kernels,
             block_size=config.block_size,
             num_blocks=num_blocks,
             load_seconds=time.monotonic() - began,
+        )
+        log.info(
+            "Loaded in %.2f s: weights in %s, keys and values in %s, kernels: %s.",
+            *(self.info.load_seconds, model.precision, layout.dtype, model.kernels),
         )
 
     @property
@@ -100,25 +102,3 @@ class Engine:
             self._runner.scrub(plan.rows)
             return self._scheduler.fail(plan, f"The engine failed while running this request: {error}")
         return self._scheduler.commit(plan, result)
-
-
-def _select_device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: this build of torch finds no CUDA device. Use --device cpu.")
-    return torch.device(wanted)
-
-
-def _select_dtype(wanted: str, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
-    """`auto` is half precision on a GPU: the checkpoint's own kind if it has one, else bfloat16, whose range is that of
-    float32. The reference kernels on a CPU are fastest in float32.
-    """
-    if wanted != "auto":
-        return getattr(torch, wanted)
-    if device.type == "cpu":
-        return torch.float32
-    if checkpoint.format is WeightFormat.GGUF:
-        return torch.bfloat16
-    stored = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype") or "bfloat16"
-    return torch.float16 if stored == "float16" else torch.bfloat16

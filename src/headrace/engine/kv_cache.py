@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from math import prod
 
 import numpy as np
 import torch
@@ -11,10 +12,13 @@ import torch
 from headrace.config.engine import EngineConfig
 from headrace.core.errors import ConfigError
 from headrace.engine.machine import usable_memory
-from headrace.kernels.ops import LayerKV
+from headrace.models.decoder import KvLayout
 from headrace.models.spec import DecoderSpec
 
 log = logging.getLogger(__name__)
+
+_ALIGNMENT = 64
+"""Bytes: vectors that lie across two cache lines are read at half the speed."""
 
 DEFAULT_CPU_TOKENS = 8192
 DEFAULT_CPU_SHARE = 0.10
@@ -23,21 +27,22 @@ DEFAULT_CUDA_SHARE = 0.85
 
 
 class KvCache:
-    """Keys and values of every layer, in `num_blocks` blocks beside the null block 0."""
+    """Keys and values of every layer, in `num_blocks` blocks beside the null block 0.
 
-    def __init__(
-        self, spec: DecoderSpec, *, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        shape = (spec.num_layers, 2, num_blocks + 1, block_size, spec.num_kv_heads, spec.head_dim)
+    `memory` is uint8 [layers, 2 (keys, values), blocks, layout.block_bytes]; what the bytes mean, the decoder knows.
+    """
+
+    def __init__(self, layout: KvLayout, *, num_layers: int, num_blocks: int, device: torch.device) -> None:
+        shape = (num_layers, 2, num_blocks + 1, layout.block_bytes)
         try:
-            memory = _zeros(shape, dtype, device)
+            self.memory = _zeros(shape, device)
         except (MemoryError, torch.OutOfMemoryError):
             raise ConfigError(
-                f"There is no room for a KV cache of {num_blocks * block_size} tokens, which takes "
-                f"{num_blocks * block_size * bytes_per_token(spec, dtype)} bytes: lower --kv-cache-memory-bytes."
+                f"There is no room for a KV cache of {num_blocks * layout.block_size} tokens, which takes "
+                f"{prod(shape)} bytes: lower --kv-cache-memory-bytes."
             ) from None
-        self.layers = [LayerKV(keys=layer[0], values=layer[1]) for layer in memory]
-        self._memory = memory
+        self.layout = layout
+        self._floats = self.memory[..., layout.floats_from :].view(layout.float_dtype)
 
     def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy whole blocks, all layers at once. No source is also a target.
@@ -46,30 +51,30 @@ class KvCache:
         the step and live on.
         """
         for source, target in copies:
-            self._memory[:, :, target].copy_(self._memory[:, :, source])
+            self.memory[:, :, target].copy_(self.memory[:, :, source])
 
     def scrub(self, block_ids: Iterable[int]) -> None:
-        """Make whatever is not finite in these blocks 0, for who gets them next: attention weighs the slots of a block
-        that are not its own by zero, and zero times NaN is NaN. Finite values, which others may share, stay.
+        """Make whatever is not finite in these blocks 0, for who gets them next: attention may weigh the slots of a
+        block that are not its own by zero, and zero times NaN is NaN. Finite values, which others may share, stay.
         """
         for block in block_ids:
-            self._memory[:, :, block].nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+            self._floats[:, :, block].nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def bytes_per_token(spec: DecoderSpec, dtype: torch.dtype) -> int:
-    """Bytes of KV cache that one token takes over all layers."""
-    return 2 * spec.num_layers * spec.num_kv_heads * spec.head_dim * dtype.itemsize
+def block_bytes(spec: DecoderSpec, layout: KvLayout) -> int:
+    """Bytes that one block takes over all layers, keys and values."""
+    return 2 * spec.num_layers * layout.block_bytes
 
 
-def size_cache(spec: DecoderSpec, config: EngineConfig, *, dtype: torch.dtype, device: torch.device) -> tuple[int, int]:
+def size_cache(spec: DecoderSpec, config: EngineConfig, layout: KvLayout, device: torch.device) -> tuple[int, int]:
     """How many blocks to keep and how long a sequence may get: `(num_blocks, max_model_len)`.
 
     Raises `ConfigError` if a sequence of the length asked for does not fit.
     """
-    per_block = bytes_per_token(spec, dtype) * config.block_size
+    per_block = block_bytes(spec, layout)
     memory = config.kv_cache_memory_bytes
     if memory is None:
-        memory = _default_memory(bytes_per_token(spec, dtype), device)
+        memory = _default_memory(-(-DEFAULT_CPU_TOKENS // config.block_size) * per_block, device)
     num_blocks = memory // per_block
     capacity = num_blocks * config.block_size
     if capacity < config.block_size:
@@ -101,15 +106,18 @@ def size_cache(spec: DecoderSpec, config: EngineConfig, *, dtype: torch.dtype, d
     return num_blocks, config.max_model_len
 
 
-def _default_memory(token_bytes: int, device: torch.device) -> int:
+def _default_memory(least: int, device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * DEFAULT_CUDA_SHARE)
-    return max(DEFAULT_CPU_TOKENS * token_bytes, int(usable_memory() * DEFAULT_CPU_SHARE))
+    return max(least, int(usable_memory() * DEFAULT_CPU_SHARE))
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def _zeros(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
+        return torch.zeros(shape, dtype=torch.uint8, device=device)
     # numpy's zeros come untouched from the system: a block costs memory only once it is written.
-    return torch.from_numpy(np.zeros(int(np.prod(shape)) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
+    size = prod(shape)
+    memory = np.zeros(size + _ALIGNMENT, dtype=np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return torch.from_numpy(memory[start : start + size]).view(shape)

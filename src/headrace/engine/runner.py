@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from headrace.core.request import TokenLogprobs
 from headrace.engine.batch import Batch, build_batch
 from headrace.engine.kv_cache import KvCache
 from headrace.engine.sampler import Sampler
-from headrace.models.decoder import DecoderModel
+from headrace.models.decoder import Decoder
 from headrace.schedule.plan import PlanRow, RowResult, StepPlan, StepResult
 
 PROMPT_LOGITS = 1 << 24
@@ -22,20 +23,18 @@ PROMPT_LOGITS = 1 << 24
 class Runner:
     """The model with its KV memory and its sampler."""
 
-    def __init__(
-        self, model: DecoderModel, kv_cache: KvCache, sampler: Sampler, *, block_size: int, device: torch.device
-    ) -> None:
+    def __init__(self, model: Decoder[Any], kv_cache: KvCache, sampler: Sampler, *, device: torch.device) -> None:
         self._model = model
         self._kv_cache = kv_cache
+        self._kv_view = model.kv_view(kv_cache.memory, kv_cache.layout)
         self._sampler = sampler
-        self._block_size = block_size
         self._device = device
 
     @torch.inference_mode()
     def run(self, plan: StepPlan) -> StepResult:
         self._kv_cache.copy_blocks(plan.block_copies)
-        batch = build_batch(plan, self._block_size, self._device)
-        hidden = self._model.forward(batch.token_ids, batch.attention, self._kv_cache.layers)
+        batch = build_batch(plan, self._kv_cache.layout.block_size, self._device)
+        hidden = self._model.forward(batch.token_ids, batch.attention, self._kv_view)
         results = self._sample(batch, hidden)
         for index, row in enumerate(batch.rows):
             if (owed_from := row.prompt_logprobs_from) is not None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
 
 from headrace.models.spec import DecoderSpec, NormPlacement, QkNorm
 
@@ -24,22 +29,67 @@ class Part:
         return self.shape if self.copies is None else (self.copies, *self.shape)
 
 
+class Role(StrEnum):
+    """What a parameter is for, which decides how it is kept."""
+
+    EMBEDDING = "embedding"
+    LINEAR = "linear"
+    """A matrix [out, in] that rows are multiplied with."""
+    BIAS = "bias"
+    NORM = "norm"
+    """Kept in float32; the family's `norm_offset` applies."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One tensor of a decoder: `parts` stacked along the first dimension.
-
-    `is_norm`: kept in float32; the family's `norm_offset` applies. `is_packed`: read by `Ops.linear` only.
-    """
+    """One tensor of a decoder: `parts` stacked along the first dimension."""
 
     name: str
+    role: Role
     parts: tuple[Part, ...]
-    is_norm: bool = False
-    is_packed: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         shapes = [part.rows_shape for part in self.parts]
         return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+
+class WeightReader(Protocol):
+    """A checkpoint, as a decoder reads its parameters: each part once."""
+
+    def kind(self, part: Part) -> str:
+        """How the checkpoint keeps `part`: a ggml type in lower case ("f32", "q4_k", …)."""
+        ...
+
+    def stored(self, part: Part) -> Tensor:
+        """The bytes of a matrix as they are, uint8 [rows, bytes of a row], possibly of a file mapped into memory."""
+        ...
+
+    def values(self, part: Part, dtype: torch.dtype) -> Tensor:
+        """A matrix [rows, columns] as floats, rounded once if it must."""
+        ...
+
+    def tensor(self, parameter: Parameter, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The whole parameter as floats; of a norm, what to multiply with."""
+        ...
+
+
+Made = TypeVar("Made")
+
+_LAYER = "layers."
+
+
+def by_layer(
+    parameters: Iterable[Parameter], num_layers: int, make: Callable[[Parameter], Made]
+) -> tuple[dict[str, Made], list[dict[str, Made]]]:
+    """What `make` makes of each parameter, by name: of those outside the layers, and of those of each layer."""
+    ends: dict[str, Made] = {}
+    layers: list[dict[str, Made]] = [{} for _ in range(num_layers)]
+    for parameter in parameters:
+        layer, _, field = parameter.name.removeprefix(_LAYER).partition(".")
+        target, name = (layers[int(layer)], field) if field else (ends, parameter.name)
+        target[name] = make(parameter)
+    return ends, layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +114,16 @@ LM_HEAD = "lm_head.weight"
 
 
 def decoder_parameters(spec: DecoderSpec, names: LayerNames) -> tuple[Parameter, ...]:
-    """Every parameter of the decoder; those of layer N are called `layers.N.<field of LayerWeights>`."""
+    """Every parameter of the decoder; those of layer N are called `layers.N.<name>`."""
     hidden, vocab = spec.hidden_size, spec.vocab_size
     parameters = [
-        Parameter(name="embedding", parts=(Part(EMBEDDING, (vocab, hidden)),)),
+        Parameter(name="embedding", role=Role.EMBEDDING, parts=(Part(EMBEDDING, (vocab, hidden)),)),
         _norm("final_norm", FINAL_NORM, hidden),
     ]
     if not spec.tied_embeddings:
         parameters.append(_matrix("lm_head", (LM_HEAD,), (vocab,), hidden))
     for layer in range(spec.num_layers):
-        parameters += _layer_parameters(spec, names, f"layers.{layer}.", f"model.layers.{layer}.")
+        parameters += _layer_parameters(spec, names, f"{_LAYER}{layer}.", f"model.layers.{layer}.")
     return tuple(parameters)
 
 
@@ -91,7 +141,7 @@ def _layer_parameters(spec: DecoderSpec, names: LayerNames, ours: str, theirs: s
         yield _matrix(ours + name, tuple(f"{theirs}{module}.weight" for module in modules), rows, columns)
         if bias:
             biases = (_vector(f"{theirs}{module}.bias", size) for module, size in zip(modules, rows, strict=True))
-            yield Parameter(name=f"{ours}{name}_bias", parts=tuple(biases))
+            yield Parameter(name=f"{ours}{name}_bias", role=Role.BIAS, parts=tuple(biases))
     if spec.norm_placement is not NormPlacement.OUTPUT:
         yield _norm(ours + "attention_input_norm", f"{theirs}{names.attention_input_norm}.weight", hidden)
         yield _norm(ours + "mlp_input_norm", f"{theirs}{names.mlp_input_norm}.weight", hidden)
@@ -102,7 +152,7 @@ def _layer_parameters(spec: DecoderSpec, names: LayerNames, ours: str, theirs: s
     if spec.qk_norm is QkNorm.HEAD:
         shape = (spec.head_dim,)
         parts = (Part(q_norm, shape, spec.num_heads), Part(k_norm, shape, spec.num_kv_heads))
-        yield Parameter(name=ours + "qk_norm", parts=parts, is_norm=True)
+        yield Parameter(name=ours + "qk_norm", role=Role.NORM, parts=parts)
     elif spec.qk_norm is QkNorm.FULL:
         yield _norm(ours + "q_norm", q_norm, query)
         yield _norm(ours + "k_norm", k_norm, key)
@@ -110,11 +160,11 @@ def _layer_parameters(spec: DecoderSpec, names: LayerNames, ours: str, theirs: s
 
 def _matrix(name: str, sources: tuple[str, ...], rows: tuple[int, ...], columns: int) -> Parameter:
     parts = (Part(source, (count, columns)) for source, count in zip(sources, rows, strict=True))
-    return Parameter(name=name, parts=tuple(parts), is_packed=True)
+    return Parameter(name=name, role=Role.LINEAR, parts=tuple(parts))
 
 
 def _norm(name: str, source: str, size: int) -> Parameter:
-    return Parameter(name=name, parts=(_vector(source, size),), is_norm=True)
+    return Parameter(name=name, role=Role.NORM, parts=(_vector(source, size),))
 
 
 def _vector(source: str, size: int) -> Part:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from headrace.core.errors import BadCheckpoint
-from headrace.kernels.ops import Ops
 from headrace.models.config import Config
-from headrace.models.decoder import DecoderModel
+from headrace.models.decoder import Blueprint
 from headrace.models.families import FAMILIES
 from headrace.models.family import Family
 from headrace.models.parameters import decoder_parameters
@@ -15,8 +12,8 @@ from headrace.models.parameters import decoder_parameters
 _BY_ARCHITECTURE = {name: family for family in FAMILIES for name in family.architectures}
 
 
-def build_model(config: Config, ops: Ops, *, dtype: torch.dtype, device: torch.device) -> DecoderModel:
-    """The model that `config` (the keys of a `config.json`) describes, without its weights.
+def read_blueprint(config: Config) -> Blueprint:
+    """The model that `config` (the keys of a `config.json`) describes.
 
     Raises `BadCheckpoint` for an architecture or a setting that is not supported.
     """
@@ -25,14 +22,7 @@ def build_model(config: Config, ops: Ops, *, dtype: torch.dtype, device: torch.d
         method = quantization.get("quant_method", "unknown")
         raise BadCheckpoint(f"config.json: weights quantised with {method!r} are not supported; GGUF files are")
     spec = family.spec(config)
-    return DecoderModel(
-        spec,
-        decoder_parameters(spec, family.names),
-        ops,
-        norm_offset=family.norm_offset,
-        dtype=dtype,
-        device=device,
-    )
+    return Blueprint(spec=spec, parameters=decoder_parameters(spec, family.names), norm_offset=family.norm_offset)
 
 
 def _family(config: Config) -> Family:

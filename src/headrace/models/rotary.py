@@ -16,26 +16,28 @@ from headrace.models.spec import DynamicScaling, FrequencyDivisors, LinearScalin
 
 
 class Rotary:
-    """The rotations of one `RopeSpec`."""
+    """The rotations of one `RopeSpec`. `magnitude` multiplies cosine and sine."""
 
-    def __init__(self, spec: RopeSpec, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, spec: RopeSpec, device: torch.device) -> None:
+        self.magnitude = spec.scaling.attention_factor if isinstance(spec.scaling, YarnScaling) else 1.0
         self._spec = spec
-        self._dtype = dtype
         self._frequencies = _inverse_frequencies(spec).to(device)
-        self._magnitude = spec.scaling.attention_factor if isinstance(spec.scaling, YarnScaling) else 1.0
 
-    def __call__(self, positions: Tensor) -> Rotation:
-        """The rotation of tokens at `positions`, int64 [T]."""
+    def angles(self, positions: Tensor) -> Tensor:
+        """float32 [T, dim / 2], in radians, for tokens at `positions`, int64 [T]."""
         scaling = self._spec.scaling
         steps = positions.to(torch.float32)[:, None]
         if isinstance(scaling, DynamicScaling):
-            angles = steps * self._dynamic_frequencies(positions, scaling)
-        else:
-            angles = steps * self._frequencies
-        cos, sin = angles.cos().mul_(self._magnitude), angles.sin().mul_(self._magnitude)
+            return steps * self._dynamic_frequencies(positions, scaling)
+        return steps * self._frequencies
+
+    def rotation(self, positions: Tensor, dtype: torch.dtype) -> Rotation:
+        """The same as cosines and sines."""
+        angles = self.angles(positions)
+        cos, sin = angles.cos().mul_(self.magnitude), angles.sin().mul_(self.magnitude)
         return Rotation(
-            cos=torch.cat((cos, cos), dim=-1).to(self._dtype)[:, None],
-            sin=torch.cat((-sin, sin), dim=-1).to(self._dtype)[:, None],
+            cos=torch.cat((cos, cos), dim=-1).to(dtype)[:, None],
+            sin=torch.cat((-sin, sin), dim=-1).to(dtype)[:, None],
         )
 
     def _dynamic_frequencies(self, positions: Tensor, scaling: DynamicScaling) -> Tensor:

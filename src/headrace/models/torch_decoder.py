@@ -1,17 +1,19 @@
-"""The forward pass of a decoder-only transformer, for every variation that a `DecoderSpec` can express."""
+"""The forward pass of a decoder, operation by operation, for every variation that a `DecoderSpec` can express."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from headrace.core.errors import ConfigError
 from headrace.kernels.ops import Attention, AttentionBatch, LayerKV, Ops, Rotation
-from headrace.models.parameters import Parameter
+from headrace.models.decoder import Blueprint, KvLayout, name_of
+from headrace.models.parameters import Parameter, Role, WeightReader, by_layer
 from headrace.models.rotary import Rotary
-from headrace.models.spec import Activation, DecoderSpec
+from headrace.models.spec import Activation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,61 +39,61 @@ class LayerWeights:
     k_norm: Tensor | None = None
 
 
-class DecoderModel:
-    """A decoder. `load` gives it its weights, once; after that it never changes and holds nothing between calls.
+class TorchDecoder:
+    """Runs a decoder operation by operation; implements `Decoder`. What an operation is, `ops` says.
 
-    `parameters` says which tensors `load` expects.
+    It holds nothing between calls but its weights.
     """
 
-    def __init__(
-        self,
-        spec: DecoderSpec,
-        parameters: tuple[Parameter, ...],
-        ops: Ops,
-        *,
-        norm_offset: float,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
+    kernels = "reference"
+
+    def __init__(self, blueprint: Blueprint, ops: Ops, *, dtype: torch.dtype, device: torch.device) -> None:
+        spec = blueprint.spec
         self.spec = spec
-        self.parameters = parameters
-        self.norm_offset = norm_offset
+        self.blueprint = blueprint
         self.dtype = dtype
         self.device = device
         self._ops = ops
         self._gate = {Activation.SILU: ops.silu_mul, Activation.GELU_TANH: ops.gelu_tanh_mul}[spec.activation]
-        self._rotaries = {layer.rope: Rotary(layer.rope, dtype, device) for layer in spec.layers}
+        self._rotaries = {layer.rope: Rotary(layer.rope, device) for layer in spec.layers}
         self._attention_rules = {layer.attention for layer in spec.layers}
         self._embedding_scale = torch.tensor(spec.embedding_scale, dtype=dtype, device=device)
         self._layers: tuple[LayerWeights, ...] = ()
 
-    def load(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Take the parameters by name, each once, in any order."""
-        packed = {parameter.name for parameter in self.parameters if parameter.is_packed}
-        layers: list[dict[str, Tensor]] = [{} for _ in self.spec.layers]
-        others: dict[str, Tensor] = {}
-        for name, tensor in tensors:
-            if name in packed:
-                tensor = self._ops.pack_weight(tensor)
-            if name.startswith("layers."):
-                _, index, field = name.split(".")
-                layers[int(index)][field] = tensor
-            else:
-                others[name] = tensor
+    @property
+    def precision(self) -> str:
+        return name_of(self.dtype)
+
+    def load(self, weights: WeightReader) -> None:
+        def read(parameter: Parameter) -> Tensor:
+            dtype = torch.float32 if parameter.role is Role.NORM else self.dtype
+            tensor = weights.tensor(parameter, dtype, self.device)
+            return self._ops.pack_weight(tensor) if parameter.role is Role.LINEAR else tensor
+
+        ends, layers = by_layer(self.blueprint.parameters, self.spec.num_layers, read)
         self._layers = tuple(LayerWeights(**fields) for fields in layers)
-        self._embedding = others["embedding"]
-        self._final_norm = others["final_norm"]
-        self._lm_head = self._ops.pack_weight(self._embedding) if self.spec.tied_embeddings else others["lm_head"]
+        self._embedding = ends["embedding"]
+        self._final_norm = ends["final_norm"]
+        self._lm_head = self._ops.pack_weight(self._embedding) if self.spec.tied_embeddings else ends["lm_head"]
+
+    def kv_layout(self, block_size: int, dtype: str) -> KvLayout:
+        if dtype not in ("auto", self.precision):
+            raise ConfigError(
+                f"--kv-cache-dtype {dtype}: the reference kernels keep keys and values in the model's dtype, "
+                f"{self.precision}. Only the native kernels convert them."
+            )
+        block_bytes = block_size * self.spec.num_kv_heads * self.spec.head_dim * self.dtype.itemsize
+        return KvLayout(dtype=self.precision, block_size=block_size, block_bytes=block_bytes, float_dtype=self.dtype)
+
+    def kv_view(self, memory: Tensor, layout: KvLayout) -> list[LayerKV]:
+        shape = (layout.block_size, self.spec.num_kv_heads, self.spec.head_dim)
+        return [LayerKV(keys=keys, values=values) for keys, values in memory.view(self.dtype).unflatten(-1, shape)]
 
     @torch.inference_mode()
     def forward(self, token_ids: Tensor, batch: AttentionBatch, kv: Sequence[LayerKV]) -> Tensor:
-        """Run `token_ids` (int64 [T]), write their keys and values into `kv`, one entry a layer.
-
-        Returns the normalised hidden states [T, hidden_size].
-        """
         ops = self._ops
         block_size = kv[0].keys.shape[1]
-        rotations = {rope: rotary(batch.positions) for rope, rotary in self._rotaries.items()}
+        rotations = {rope: rotary.rotation(batch.positions, self.dtype) for rope, rotary in self._rotaries.items()}
         attentions = {rules: ops.attention(batch, rules, block_size) for rules in self._attention_rules}
         residual = ops.embedding(token_ids, self._embedding)
         if self.spec.embedding_scale != 1.0:
@@ -111,7 +113,6 @@ class DecoderModel:
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
-        """float32 [R, vocab_size] for rows `hidden` [R, hidden_size] of what `forward` returned."""
         logits = self._ops.linear(hidden, self._lm_head).float()
         if self.spec.logit_soft_cap is not None:
             logits = self._ops.soft_cap(logits, self.spec.logit_soft_cap)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from headrace.core.errors import BadCheckpoint
-from headrace.hub.gguf import GgufHeader, GgufTensor
+from headrace.hub.gguf import GgufHeader
 from headrace.weights.dequantize import SUPPORTED, dequantize
 from headrace.weights.gguf_names import hugging_face_name
 
@@ -41,9 +41,28 @@ class GgufSource:
     def size(self, name: str) -> int:
         return self._tensors[name].nbytes
 
+    def kind(self, name: str) -> str:
+        return self._tensors[name].type.lower()
+
+    def stored(self, name: str) -> Tensor:
+        """The rows stand in the order of the Hugging Face checkpoint.
+
+        llama.cpp rotates neighbouring dimensions in models of architecture `llama`, Hugging Face's code the halves of
+        a head; the converter reorders the rows of the query and key projections (`LlamaModel.permute` in
+        convert_hf_to_gguf.py), which is undone here.
+        """
+        entry = self._tensors[name]
+        rows = self._data[entry.offset : entry.offset + entry.nbytes].view(entry.shape[0], -1)
+        heads = next((count for module, count in self._heads.items() if f".{module}." in name), None)
+        if heads is None:
+            return rows
+        # By numpy: torch would wake its threads for each of many small copies.
+        pairs = rows.numpy().reshape(heads, -1, 2, rows.shape[1])
+        return torch.from_numpy(pairs.swapaxes(1, 2).reshape(rows.shape))
+
     def read(self, name: str, out: Tensor) -> None:
         entry = self._tensors[name]
-        rows = self._stored_rows(name, entry)
+        rows = self.stored(name)
         if out.dtype is torch.float32 and out.device.type == "cpu" and out.is_contiguous():
             dequantize(entry.type, rows.flatten(), out)
             return
@@ -54,16 +73,3 @@ class GgufSource:
             staged = torch.empty(chunk.shape, dtype=torch.float32)
             dequantize(entry.type, rows[first : first + step].flatten(), staged)
             chunk.copy_(staged)
-
-    def _stored_rows(self, name: str, entry: GgufTensor) -> Tensor:
-        """The tensor's bytes, uint8 [rows, bytes of a row], rows in the order of the Hugging Face checkpoint.
-
-        llama.cpp rotates neighbouring dimensions in models of architecture `llama`, Hugging Face's code the halves of
-        a head; the converter reorders the rows of the query and key projections (`LlamaModel.permute` in
-        convert_hf_to_gguf.py), which is undone here.
-        """
-        rows = self._data[entry.offset : entry.offset + entry.nbytes].view(entry.shape[0], -1)
-        heads = next((count for module, count in self._heads.items() if f".{module}." in name), None)
-        if heads is None:
-            return rows
-        return rows.view(heads, -1, 2, rows.shape[1]).transpose(1, 2).reshape(rows.shape)

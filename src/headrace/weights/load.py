@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from headrace.core.errors import BadCheckpoint
 from headrace.hub.checkpoint import Checkpoint, WeightFormat
-from headrace.models.decoder import DecoderModel
-from headrace.models.parameters import LM_HEAD
+from headrace.models.decoder import Blueprint, Decoder
+from headrace.models.parameters import LM_HEAD, Parameter, Part, Role
 from headrace.weights.gguf import GgufSource
 from headrace.weights.safetensors import SafetensorsSource
 from headrace.weights.source import TensorSource
@@ -25,7 +26,7 @@ _NOT_WEIGHTS = re.compile(r".*\.rotary_emb\.inv_freq|rope_freqs\.weight")
 _NAMED_AT_MOST = 5
 
 
-def load_weights(model: DecoderModel, checkpoint: Checkpoint, progress: Progress | None = None) -> None:
+def load_weights(model: Decoder[Any], checkpoint: Checkpoint, progress: Progress | None = None) -> None:
     """Read the checkpoint's tensors into `model`.
 
     Raises `BadCheckpoint`, naming tensors, if some are missing, left over, of the wrong shape or of a type that is
@@ -33,10 +34,56 @@ def load_weights(model: DecoderModel, checkpoint: Checkpoint, progress: Progress
     """
     source = _open(checkpoint)
     try:
-        _check(model, source)
+        _check(model.blueprint, source)
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{checkpoint.path}: {error}") from None
-    model.load(_read(model, source, progress))
+    model.load(Reader(source, model.blueprint, progress))
+
+
+class Reader:
+    """The parameters of `blueprint` in `source`, counted as they are read; implements `WeightReader`."""
+
+    def __init__(self, source: TensorSource, blueprint: Blueprint, progress: Progress | None) -> None:
+        self._source = source
+        self._norm_offset = 0.0 if source.norm_offset_applied else blueprint.norm_offset
+        self._progress = progress
+        self._total = sum(source.size(part.name) for parameter in blueprint.parameters for part in parameter.parts)
+        self._done = 0
+
+    def kind(self, part: Part) -> str:
+        return self._source.kind(part.name)
+
+    def stored(self, part: Part) -> Tensor:
+        rows = self._source.stored(part.name)
+        self._count(part)
+        return rows
+
+    def values(self, part: Part, dtype: torch.dtype) -> Tensor:
+        matrix = torch.empty(part.shape, dtype=dtype)
+        self._source.read(part.name, matrix)
+        self._count(part)
+        return matrix
+
+    def tensor(self, parameter: Parameter, dtype: torch.dtype, device: torch.device) -> Tensor:
+        tensor = torch.empty(parameter.shape, dtype=dtype, device=device)
+        row = 0
+        for part in parameter.parts:
+            rows = tensor[row : row + part.rows_shape[0]]
+            row += len(rows)
+            if part.copies is None:
+                self._source.read(part.name, rows)
+            else:
+                self._source.read(part.name, rows[0])
+                rows[1:] = rows[0]
+            self._count(part)
+        if parameter.role is Role.NORM and self._norm_offset:
+            tensor.add_(self._norm_offset)
+        return tensor
+
+    def _count(self, part: Part) -> None:
+        self._done += self._source.size(part.name)
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
 def _open(checkpoint: Checkpoint) -> TensorSource:
@@ -47,8 +94,8 @@ def _open(checkpoint: Checkpoint) -> TensorSource:
     return GgufSource(checkpoint.path, checkpoint.gguf)
 
 
-def _check(model: DecoderModel, source: TensorSource) -> None:
-    wanted = {part.name: part.shape for parameter in model.parameters for part in parameter.parts}
+def _check(blueprint: Blueprint, source: TensorSource) -> None:
+    wanted = {part.name: part.shape for parameter in blueprint.parameters for part in parameter.parts}
     if missing := [name for name in wanted if name not in source.shapes]:
         raise BadCheckpoint(f"{_listed(missing)} missing")
     for name, shape in wanted.items():
@@ -57,7 +104,7 @@ def _check(model: DecoderModel, source: TensorSource) -> None:
                 f"tensor {name!r} has shape {list(source.shapes[name])}, {list(shape)} is expected from the config"
             )
     left_over = [name for name in source.shapes if name not in wanted and not _NOT_WEIGHTS.fullmatch(name)]
-    if model.spec.tied_embeddings and LM_HEAD in left_over:
+    if blueprint.spec.tied_embeddings and LM_HEAD in left_over:
         left_over.remove(LM_HEAD)  # a second copy of the embeddings
     if left_over:
         raise BadCheckpoint(f"{_listed(left_over)} left over: no part of the model takes them")
@@ -66,26 +113,3 @@ def _check(model: DecoderModel, source: TensorSource) -> None:
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
     return f"tensors {', '.join(map(repr, names[:_NAMED_AT_MOST]))}{more}"
-
-
-def _read(model: DecoderModel, source: TensorSource, progress: Progress | None) -> Iterator[tuple[str, Tensor]]:
-    total = sum(source.size(part.name) for parameter in model.parameters for part in parameter.parts)
-    done = 0
-    for parameter in model.parameters:
-        dtype = torch.float32 if parameter.is_norm else model.dtype
-        tensor = torch.empty(parameter.shape, dtype=dtype, device=model.device)
-        row = 0
-        for part in parameter.parts:
-            rows = tensor[row : row + part.rows_shape[0]]
-            row += len(rows)
-            if part.copies is None:
-                source.read(part.name, rows)
-            else:
-                source.read(part.name, rows[0])
-                rows[1:] = rows[0]
-            done += source.size(part.name)
-        if parameter.is_norm and not source.norm_offset_applied:
-            tensor.add_(model.norm_offset)
-        yield parameter.name, tensor
-        if progress is not None:
-            progress(done, total)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from headrace.core.errors import BadCheckpoint
 
 _INDEX = "model.safetensors.index.json"
-_DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
+_ELEMENT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
 class SafetensorsSource:
@@ -26,7 +28,7 @@ class SafetensorsSource:
     def __init__(self, folder: Path) -> None:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._files: dict[str, Any] = {}
-        self._sizes: dict[str, int] = {}
+        self._dtypes: dict[str, str] = {}
         for path in _files(folder):
             try:
                 file = safe_open(path, framework="pt")
@@ -36,7 +38,14 @@ class SafetensorsSource:
                 self._add(path, file, name)
 
     def size(self, name: str) -> int:
-        return self._sizes[name]
+        return prod(self.shapes[name]) * _ELEMENT_BYTES[self._dtypes[name]]
+
+    def kind(self, name: str) -> str:
+        return self._dtypes[name].lower()
+
+    def stored(self, name: str) -> Tensor:
+        tensor = self._files[name].get_tensor(name)
+        return tensor.view(len(tensor), -1).view(torch.uint8)
 
     def read(self, name: str, out: Tensor) -> None:
         out.copy_(self._files[name].get_tensor(name))
@@ -47,13 +56,10 @@ class SafetensorsSource:
             raise BadCheckpoint(f"{path}: tensor {name!r} is in another file of the checkpoint too")
         self.shapes[name] = tuple(entry.get_shape())
         self._files[name] = file
-        elements = 1
-        for length in self.shapes[name]:
-            elements *= length
         dtype = entry.get_dtype()
-        if dtype not in _DTYPES:
-            raise BadCheckpoint(f"{path}: tensor {name!r} is of type {dtype}; supported: {', '.join(_DTYPES)}")
-        self._sizes[name] = elements * _DTYPES[dtype]
+        if dtype not in _ELEMENT_BYTES:
+            raise BadCheckpoint(f"{path}: tensor {name!r} is of type {dtype}; supported: {', '.join(_ELEMENT_BYTES)}")
+        self._dtypes[name] = dtype
 
 
 def _files(folder: Path) -> list[Path]:

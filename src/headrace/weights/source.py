@@ -22,6 +22,14 @@ class TensorSource(Protocol):
         """Bytes that the tensor takes in the file."""
         ...
 
+    def kind(self, name: str) -> str:
+        """How the tensor is stored: a ggml type in lower case ("f32", "bf16", "q4_k", …)."""
+        ...
+
+    def stored(self, name: str) -> Tensor:
+        """The tensor's bytes as they are, uint8 [rows, bytes of a row]; not copied where that can be avoided."""
+        ...
+
     def read(self, name: str, out: Tensor) -> None:
         """Fill `out`, of the tensor's shape and any float dtype and device, rounding once if it must."""
         ...

@@ -1,0 +1,92 @@
+"""From a checkpoint and the flags to a decoder: on which device, on which kernels, in which precision."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+
+from headrace.config.engine import EngineConfig
+from headrace.core.errors import ConfigError
+from headrace.engine.machine import usable_cores
+from headrace.hub import Checkpoint, WeightFormat
+from headrace.kernels import select_ops
+from headrace.kernels.cpu import CpuKernels, NoNativeLibrary, load_cpu_kernels
+from headrace.models import Decoder, NativeDecoder, TorchDecoder, WeightStorage, read_blueprint
+
+log = logging.getLogger(__name__)
+
+_FLOAT_TYPES = ("F32", "F16", "BF16")
+
+
+def select_device(config: EngineConfig) -> torch.device:
+    """Raises `ConfigError` if it is not there."""
+    wanted = config.device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: this build of torch finds no CUDA device. Use --device cpu.")
+    return torch.device(wanted)
+
+
+def build_decoder(checkpoint: Checkpoint, config: EngineConfig, device: torch.device) -> Decoder[Any]:
+    """The decoder without its weights. Raises `BadCheckpoint` or `ConfigError`."""
+    blueprint = read_blueprint(checkpoint.config)
+    kernels = _native_kernels(config, device)
+    if kernels is not None:
+        return NativeDecoder(blueprint, kernels, _weight_storage(config, checkpoint))
+    if config.quantization is not None:
+        raise ConfigError(
+            f"--quantization {config.quantization} needs the native CPU kernels, and these are the reference kernels."
+        )
+    return TorchDecoder(
+        blueprint, select_ops(device), dtype=_torch_dtype(config.dtype, checkpoint, device), device=device
+    )
+
+
+def _native_kernels(config: EngineConfig, device: torch.device) -> CpuKernels | None:
+    """None: the reference kernels are to run."""
+    if config.kernels == "reference":
+        return None
+    if device.type != "cpu":
+        if config.kernels == "native":
+            raise ConfigError(f"--kernels native: they are for a CPU, and the device is {device}. Use --device cpu.")
+        return None
+    try:
+        return load_cpu_kernels(config.threads or usable_cores())
+    except NoNativeLibrary as reason:
+        if config.kernels == "native":
+            raise ConfigError(f"--kernels native: {reason}.") from None
+        log.warning("Running on the reference kernels, which are much slower: %s.", reason)
+        return None
+
+
+def _weight_storage(config: EngineConfig, checkpoint: Checkpoint) -> WeightStorage:
+    if config.quantization is None:
+        return WeightStorage(config.dtype)
+    flag = f"--quantization {config.quantization}"
+    if config.dtype != "auto":
+        raise ConfigError(f"{flag} and --dtype {config.dtype} contradict each other; leave one of them out.")
+    types = {entry.type for entry in checkpoint.gguf.tensors.values()} if checkpoint.gguf is not None else set()
+    if quantised := sorted(types.difference(_FLOAT_TYPES)):
+        raise ConfigError(
+            f"{flag}: {checkpoint.path} is quantised already ({', '.join(quantised)}); rounding it again would only "
+            "lose more. The flag is for checkpoints with float weights."
+        )
+    return WeightStorage(config.quantization)
+
+
+def _torch_dtype(wanted: str, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
+    """`auto` is half precision on a GPU: the checkpoint's own kind if it has one, else bfloat16, whose range is that of
+    float32. The reference kernels on a CPU are fastest in float32.
+    """
+    dtypes = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if wanted != "auto":
+        return dtypes[wanted]
+    if device.type == "cpu":
+        return torch.float32
+    if checkpoint.format is WeightFormat.GGUF:
+        return torch.bfloat16
+    stored = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype") or "bfloat16"
+    return torch.float16 if stored == "float16" else torch.bfloat16
