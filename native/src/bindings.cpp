@@ -86,7 +86,7 @@ void apply_linear(const Pool& pool, const std::vector<std::shared_ptr<Matrix>>& 
             "out must be [rows, rows of the matrices]");
     const nb::gil_scoped_release unlocked;
     Activations activations(pool.kernels, linear.columns());
-    activations.prepare(rows, linear.reads_quants());
+    activations.prepare(rows, linear);
     for (int row = 0; row < rows; ++row) {
         std::copy_n(x.data() + int64_t{row} * linear.columns(), linear.columns(), activations.row(row));
         activations.finish(row);
@@ -188,6 +188,20 @@ void logits(Decoder& self, const Array<const float, 2>& hidden, const Array<floa
     self.logits(hidden.data(), static_cast<int>(hidden.shape(0)), out.data());
 }
 
+void draw(const Pool& pool, const Array<const float, 2>& logits, const Array<const float, 1>& temperatures,
+          const Array<const double, 1>& uniforms, const Array<int64_t, 1>& tokens, const Array<float, 1>& peaks) {
+    const size_t rows = logits.shape(0);
+    require(temperatures.size() == rows && uniforms.size() == rows && tokens.size() == rows && peaks.size() == rows,
+            "temperatures, uniforms, tokens and peaks must be [rows of the logits]");
+    const int size = static_cast<int>(logits.shape(1));
+    const nb::gil_scoped_release unlocked;
+    std::vector<std::vector<double>> scratch(pool.threads->threads(), std::vector<double>(draw_scratch(size)));
+    pool.threads->run(static_cast<int>(rows), [&](int row, int thread) {
+        tokens.data()[row] = pool.kernels.draw(logits.data() + int64_t{row} * size, size, temperatures.data()[row],
+                                               uniforms.data()[row], scratch[thread].data(), peaks.data() + row);
+    });
+}
+
 std::vector<std::string> isa_levels() {
     std::vector<std::string> names;
     for (const Kernels* level : usable_levels()) names.emplace_back(level->name);
@@ -199,7 +213,8 @@ std::vector<std::string> isa_levels() {
 
 NB_MODULE(_native, m) {
     using namespace headrace;
-    m.doc() = "Kernels for CPUs. `kernels/cpu/_native.pyi` says what everything takes.";
+    m.doc() = "Kernels for CPUs. headrace.kernels.native says what everything takes.";
+    nb::set_leak_warnings(false);  // an engine that lives until the interpreter ends is no leak
     m.def("isa_levels", &isa_levels);
 
     nb::class_<Pool>(m, "Pool")
@@ -216,6 +231,8 @@ NB_MODULE(_native, m) {
         .def_prop_ro("nbytes", &Matrix::bytes)
         .def("read_rows", &read_rows, "rows"_a, "out"_a);
     m.def("linear", &apply_linear, "pool"_a, "parts"_a, "bias"_a.none(), "x"_a, "out"_a, "add"_a = false);
+
+    m.def("draw", &draw, "pool"_a, "logits"_a, "temperatures"_a, "uniforms"_a, "tokens"_a, "peaks"_a);
 
     nb::class_<BoundCache>(m, "KvCache")
         .def(nb::init<const Array<uint8_t, 4>&, const std::string&, int, int, int>(), "memory"_a, "kind"_a,

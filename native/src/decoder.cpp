@@ -12,6 +12,10 @@ namespace {
 // Fewer rows than this are not worth waking other threads for work that is not a product.
 constexpr int kRowsWorthSharing = 4;
 
+// Rows that pass through a sublayer together. Tokens meet in attention only; the rest is done part by part, so that what
+// lies between two products stays in the caches and takes little memory.
+constexpr int kRowsAtOnce = 256;
+
 // Tiles of keys that are worth a task of their own where one sequence has to keep all threads busy.
 constexpr int kTilesWorthSharing = 4;
 
@@ -77,14 +81,21 @@ void Decoder::forward(const DecoderInput& input, const KvCache& cache, float* hi
     embed(input);
     for (int index = 0; index < static_cast<int>(layers_.size()); ++index) {
         const DecoderLayer& layer = layers_[index];
-        enter(layer.attention_input_norm, layer.qkv);
+        for (int begin = 0; begin < tokens_; begin += kRowsAtOnce) {
+            const int end = std::min(begin + kRowsAtOnce, tokens_);
+            enter(layer.attention_input_norm, layer.qkv, begin, end);
+            layer.qkv.apply(*pool_, kernels_, entered_.view(), end - begin,
+                            qkv_.data() + int64_t{begin} * layer.qkv.rows(), false);
+        }
         attend(index, input, cache);
-        leave(layer.attention_out, attended_, layer.attention_output_norm);
-        enter(layer.mlp_input_norm, layer.gate_up);
-        feed_forward(layer);
-        leave(layer.down, gated_, layer.mlp_output_norm);
+        for (int begin = 0; begin < tokens_; begin += kRowsAtOnce) {
+            const int end = std::min(begin + kRowsAtOnce, tokens_);
+            leave(layer.attention_out, attended_.view(begin), layer.attention_output_norm, begin, end);
+            enter(layer.mlp_input_norm, layer.gate_up, begin, end);
+            feed_forward(layer, begin, end);
+        }
     }
-    each_token([&](int token) {
+    each_row(0, tokens_, [&](int token) {
         const int64_t at = int64_t{token} * shape_.hidden_size;
         kernels_.rms_norm(residual_.data() + at, final_norm_.data(), shape_.norm_eps, shape_.hidden_size, hidden + at);
     });
@@ -92,7 +103,7 @@ void Decoder::forward(const DecoderInput& input, const KvCache& cache, float* hi
 
 void Decoder::logits(const float* hidden, int rows, float* out) {
     require(embedding_ != nullptr, "the decoder has no weights yet");
-    entered_.prepare(rows, lm_head_.reads_quants());
+    entered_.prepare(rows, lm_head_);
     for (int row = 0; row < rows; ++row) {
         std::memcpy(entered_.row(row), hidden + int64_t{row} * shape_.hidden_size, sizeof(float) * shape_.hidden_size);
         entered_.finish(row);
@@ -142,9 +153,10 @@ void Decoder::prepare(const DecoderInput& input) {
     tokens_ = input.tokens;
     const int64_t tokens = input.tokens;
     grow(residual_, tokens * shape_.hidden_size);
-    grow(branch_, tokens * shape_.hidden_size);
     grow(qkv_, tokens * (shape_.num_heads + 2 * shape_.num_kv_heads) * shape_.head_dim);
-    grow(gate_up_, tokens * 2 * shape_.intermediate_size);
+    const int64_t at_once = std::min(input.tokens, kRowsAtOnce);
+    grow(branch_, at_once * shape_.hidden_size);
+    grow(gate_up_, at_once * 2 * shape_.intermediate_size);
 
     const int rotations = static_cast<int>(input.rotations.size());
     cosines_.resize(rotations);
@@ -154,7 +166,7 @@ void Decoder::prepare(const DecoderInput& input) {
         grow(cosines_[index], tokens * rotation.half);
         grow(sines_[index], tokens * rotation.half);
     }
-    each_token([&](int token) {
+    each_row(0, tokens_, [&](int token) {
         for (int index = 0; index < rotations; ++index) {
             const RotationInput& rotation = input.rotations[index];
             for (int64_t i = int64_t{token} * rotation.half; i < int64_t{token + 1} * rotation.half; ++i) {
@@ -184,45 +196,46 @@ void Decoder::prepare(const DecoderInput& input) {
 }
 
 void Decoder::embed(const DecoderInput& input) {
-    each_token([&](int token) {
+    each_row(0, tokens_, [&](int token) {
         float* row = residual_.data() + int64_t{token} * shape_.hidden_size;
         embedding_->read_row(static_cast<int>(input.token_ids[token]), row);
         if (shape_.embedding_scale != 1.0f) kernels_.scale(row, shape_.embedding_scale, shape_.hidden_size);
     });
 }
 
-void Decoder::enter(const std::vector<float>& norm, const Linear& next) {
-    entered_.prepare(tokens_, next.reads_quants());
-    each_token([&](int token) {
+void Decoder::enter(const std::vector<float>& norm, const Linear& next, int begin, int end) {
+    entered_.prepare(end - begin, next);
+    each_row(begin, end, [&](int token) {
         const float* from = residual_.data() + int64_t{token} * shape_.hidden_size;
+        float* const to = entered_.row(token - begin);
         if (norm.empty()) {
-            std::memcpy(entered_.row(token), from, sizeof(float) * shape_.hidden_size);
+            std::memcpy(to, from, sizeof(float) * shape_.hidden_size);
         } else {
-            kernels_.rms_norm(from, norm.data(), shape_.norm_eps, shape_.hidden_size, entered_.row(token));
+            kernels_.rms_norm(from, norm.data(), shape_.norm_eps, shape_.hidden_size, to);
         }
-        entered_.finish(token);
+        entered_.finish(token - begin);
     });
 }
 
-void Decoder::leave(const Linear& linear, const Activations& x, const std::vector<float>& norm) {
+void Decoder::leave(const Linear& linear, const ActivationRows& x, const std::vector<float>& norm, int begin, int end) {
+    float* const residual = residual_.data() + int64_t{begin} * shape_.hidden_size;
     if (norm.empty()) {
-        linear.apply(*pool_, kernels_, x.view(), tokens_, residual_.data(), true);
+        linear.apply(*pool_, kernels_, x, end - begin, residual, true);
         return;
     }
-    linear.apply(*pool_, kernels_, x.view(), tokens_, branch_.data(), false);
-    each_token([&](int token) {
-        const int64_t at = int64_t{token} * shape_.hidden_size;
+    linear.apply(*pool_, kernels_, x, end - begin, branch_.data(), false);
+    each_row(0, end - begin, [&](int row) {
+        const int64_t at = int64_t{row} * shape_.hidden_size;
         kernels_.rms_norm(branch_.data() + at, norm.data(), shape_.norm_eps, shape_.hidden_size, branch_.data() + at);
-        kernels_.add(residual_.data() + at, branch_.data() + at, shape_.hidden_size);
+        kernels_.add(residual + at, branch_.data() + at, shape_.hidden_size);
     });
 }
 
 void Decoder::attend(int index, const DecoderInput& input, const KvCache& cache) {
     const DecoderLayer& layer = layers_[index];
-    layer.qkv.apply(*pool_, kernels_, entered_.view(), tokens_, qkv_.data(), false);
-    each_token([&](int token) { rotate_and_store(layer, token, input, cache, index); });
+    each_row(0, tokens_, [&](int token) { rotate_and_store(layer, token, input, cache, index); });
 
-    attended_.prepare(tokens_, layer.attention_out.reads_quants());
+    attended_.prepare(tokens_, layer.attention_out);
     const AttentionLayer attention{
         qkv_.data(),       attended_.values(), cache.keys(index),  cache.values(index),
         layer.qkv.rows(),  cache.block_bytes(), cache.kind,        cache.block_size,
@@ -243,7 +256,7 @@ void Decoder::attend(int index, const DecoderInput& input, const KvCache& cache)
             kernels_.merge(first.partials, tiles, group, row, shape_.head_dim, out + int64_t{row} * shape_.head_dim);
         }
     });
-    if (layer.attention_out.reads_quants()) each_token([&](int token) { attended_.finish(token); });
+    if (layer.attention_out.reads_quants()) each_row(0, tokens_, [&](int token) { attended_.finish(token); });
 }
 
 void Decoder::rotate_and_store(const DecoderLayer& layer, int token, const DecoderInput& input, const KvCache& cache,
@@ -283,15 +296,17 @@ void Decoder::rotate_and_store(const DecoderLayer& layer, int token, const Decod
     }
 }
 
-void Decoder::feed_forward(const DecoderLayer& layer) {
-    layer.gate_up.apply(*pool_, kernels_, entered_.view(), tokens_, gate_up_.data(), false);
-    gated_.prepare(tokens_, layer.down.reads_quants());
+void Decoder::feed_forward(const DecoderLayer& layer, int begin, int end) {
+    const int rows = end - begin;
+    layer.gate_up.apply(*pool_, kernels_, entered_.view(), rows, gate_up_.data(), false);
+    gated_.prepare(rows, layer.down);
     const auto gate = shape_.activation == Activation::silu ? kernels_.silu_mul : kernels_.gelu_tanh_mul;
-    each_token([&](int token) {
-        const float* from = gate_up_.data() + int64_t{token} * 2 * shape_.intermediate_size;
-        gate(from, from + shape_.intermediate_size, shape_.intermediate_size, gated_.row(token));
-        gated_.finish(token);
+    each_row(0, rows, [&](int row) {
+        const float* from = gate_up_.data() + int64_t{row} * 2 * shape_.intermediate_size;
+        gate(from, from + shape_.intermediate_size, shape_.intermediate_size, gated_.row(row));
+        gated_.finish(row);
     });
+    leave(layer.down, gated_.view(), layer.mlp_output_norm, begin, end);
 }
 
 Decoder::AttentionPlan Decoder::plan_attention(const DecoderInput& input, int window) const {
@@ -345,14 +360,11 @@ Decoder::AttentionPlan Decoder::plan_attention(const DecoderInput& input, int wi
 }
 
 template <class Fn>
-void Decoder::each_token(Fn fn) {
-    if (tokens_ < kRowsWorthSharing) {
-        for (int token = 0; token < tokens_; ++token) fn(token);
-        return;
-    }
-    const int each = std::max(1, tokens_ / (pool_->threads() * 4));
-    pool_->run((tokens_ + each - 1) / each, [&](int index, int) {
-        for (int token = index * each; token < std::min((index + 1) * each, tokens_); ++token) fn(token);
+void Decoder::each_row(int begin, int end, Fn fn) {
+    const int count = end - begin;
+    const int each = count < kRowsWorthSharing ? count : std::max(1, count / (pool_->threads() * 4));
+    pool_->run((count + each - 1) / each, [&](int index, int) {
+        for (int row = begin + index * each; row < std::min(begin + (index + 1) * each, end); ++row) fn(row);
     });
 }
 

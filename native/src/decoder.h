@@ -95,16 +95,16 @@ private:
     void attend(int index, const DecoderInput& input, const KvCache& cache);
     void rotate_and_store(const DecoderLayer& layer, int token, const DecoderInput& input, const KvCache& cache,
                           int index);
-    void feed_forward(const DecoderLayer& layer);
-    // The input of a sublayer: the residual stream, normalised or as it is.
-    void enter(const std::vector<float>& norm, const Linear& next);
-    // Adds a sublayer's last product to the residual stream, normalised or as it is.
-    void leave(const Linear& linear, const Activations& x, const std::vector<float>& norm);
+    void feed_forward(const DecoderLayer& layer, int begin, int end);
+    // The input of a sublayer for rows begin:end: the residual stream, normalised or as it is, from row 0 of entered_.
+    void enter(const std::vector<float>& norm, const Linear& next, int begin, int end);
+    // Adds a sublayer's last product, of rows begin:end, to the residual stream, normalised or as it is.
+    void leave(const Linear& linear, const ActivationRows& x, const std::vector<float>& norm, int begin, int end);
     AttentionPlan plan_attention(const DecoderInput& input, int window) const;
 
-    // Calls fn(row) for all tokens of the batch, on as many threads as that is worth.
+    // Calls fn(row) for rows begin:end of the batch, on as many threads as that is worth.
     template <class Fn>
-    void each_token(Fn fn);
+    void each_row(int begin, int end, Fn fn);
 
     std::shared_ptr<ThreadPool> pool_;
     const Kernels& kernels_;
@@ -115,8 +115,9 @@ private:
     std::vector<DecoderLayer> layers_;
 
     int tokens_ = 0;
-    std::vector<float> residual_, qkv_, gate_up_, branch_;
-    Activations entered_, attended_, gated_;
+    std::vector<float> residual_, qkv_;
+    std::vector<float> gate_up_, branch_;  // of the rows that are worked on at once
+    Activations entered_, attended_, gated_;  // entered_ and gated_ hold the rows that are worked on at once
     std::vector<std::vector<float>> cosines_, sines_;
     std::vector<AttentionPlan> plans_;
     std::vector<float> partials_;

@@ -65,6 +65,13 @@ void unpack_q6_k(const uint8_t* super, int index, UnpackedBlock& out) {
     out.scale = read_u16(super + 208);
 }
 
+// 0, or NaN if a value is not finite: a block that cannot be quantised should not look as if it were.
+float poison(const float* values) {
+    float sum = 0.0f;
+    for (int i = 0; i < kBlock; ++i) sum += values[i] * 0.0f;
+    return sum;
+}
+
 }  // namespace
 
 float half_to_float(uint16_t bits) {
@@ -140,7 +147,7 @@ UnpackedBlock unpack_block(Kind kind, const uint8_t* row, int index) {
 void store_q8_0(const float* values, uint8_t* block) {
     float peak = 0.0f;
     for (int i = 0; i < kBlock; ++i) peak = std::fmax(peak, std::fabs(values[i]));
-    const uint16_t bits = float_to_half(peak / 127.0f);
+    const uint16_t bits = float_to_half(peak / 127.0f + poison(values));
     // Against the scale as it is stored: rounding it may put the largest beyond 127.
     const float scale = half_to_float(bits);
     std::memcpy(block, &bits, 2);
@@ -156,7 +163,7 @@ void store_q4_1(const float* values, uint8_t* block) {
         low = std::fmin(low, values[i]);
         high = std::fmax(high, values[i]);
     }
-    const uint16_t bits[2] = {float_to_half((high - low) / 15.0f), float_to_half(low)};
+    const uint16_t bits[2] = {float_to_half((high - low) / 15.0f + poison(values)), float_to_half(low)};
     const float scale = half_to_float(bits[0]), minimum = half_to_float(bits[1]);
     std::memcpy(block, bits, 4);
     uint8_t quants[kBlock];

@@ -34,7 +34,7 @@ struct ActivationRows {
     int columns;
 };
 
-// Where one row of them goes as it is quantised; `wide_quants` may be null where Kernels::reads_wide_quants is false.
+// Where one row of them goes as it is quantised; `wide_quants` is null where they are not wanted.
 struct QuantisedRow {
     int8_t* quants;
     int16_t* wide_quants;
@@ -94,6 +94,9 @@ constexpr int64_t attention_scratch(int head_dim) {
     return kAttentionRows * (2 * padded + padded + kKeyTile + 2);
 }
 
+// Doubles of scratch to draw from a row of logits.
+constexpr int draw_scratch(int size) { return (size + 127) / 128; }
+
 struct Kernels {
     const char* name;
     int lanes;  // float32 values in a vector
@@ -112,6 +115,10 @@ struct Kernels {
     void (*soft_cap)(float* x, float cap, int size);
     // Turns the pairs (x[i], x[i + half]).
     void (*rotate)(float* x, const float* cos, const float* sin, int half);
+
+    // A token of one row of logits, by the quantile `uniform` in [0, 1) of softmax(logits / temperature); see draw.h.
+    // `tile_ends` is scratch of draw_scratch(size).
+    int64_t (*draw)(const float* logits, int size, float temperature, double uniform, double* tile_ends, float* peak);
 
     // Write one head of one token: `key` to lane `slot % 16` of its group, `value` to its row.
     void (*store_key)(const float* key, int head_dim, KvKind kind, uint8_t* group, int lane, float* scale);

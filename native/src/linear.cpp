@@ -6,8 +6,13 @@
 namespace headrace {
 namespace {
 
-// Rows that go through a panel before the next panel is read: their activations should stay in a core's cache.
-constexpr int kRowsAtOnce = 128;
+// Rows of one task: enough that reading the weights once for all of them costs little.
+constexpr int kRowsOfTask = 256;
+
+// Elements of activations that go through all panels of a task before the next ones do: they should stay in a core's
+// first cache, while the panels, which are read front to back, come from the second.
+constexpr int kElementsAtOnce = 18432;
+constexpr int kFewestRowsAtOnce = 8;
 
 // More than one for each thread, so that a thread that starts late, or is put aside, leaves its share to others.
 constexpr int kTasksPerThread = 6;
@@ -19,13 +24,14 @@ void grow(Vector& vector, int64_t size) {
 
 }  // namespace
 
-void Activations::prepare(int rows, bool quantised) {
-    quantised_ = quantised;
+void Activations::prepare(int rows, const Linear& reader) {
+    quantised_ = reader.reads_quants();
+    wide_ = kernels_->reads_wide_quants && reader.reads_wide_quants();
     const int64_t count = int64_t{rows} * columns_;
     grow(values_, count);
-    if (!quantised) return;
+    if (!quantised_) return;
     grow(quants_, count);
-    if (kernels_->reads_wide_quants) grow(wide_quants_, count);
+    if (wide_) grow(wide_quants_, count);
     grow(scales_, count / kBlock);
     grow(sums_, count / kBlock);
     grow(half_sums_, count / kBlock * 2);
@@ -34,14 +40,21 @@ void Activations::prepare(int rows, bool quantised) {
 void Activations::finish(int index) {
     if (!quantised_) return;
     const int64_t at = int64_t{index} * columns_, block = at / kBlock;
-    int16_t* const wide = kernels_->reads_wide_quants ? wide_quants_.data() + at : nullptr;
+    int16_t* const wide = wide_ ? wide_quants_.data() + at : nullptr;
     kernels_->quantize(values_.data() + at, columns_,
                        {quants_.data() + at, wide, scales_.data() + block, sums_.data() + block,
                         half_sums_.data() + 2 * block});
 }
 
-ActivationRows Activations::view() const {
-    return {values_.data(), quants_.data(), wide_quants_.data(), scales_.data(), sums_.data(), half_sums_.data(), columns_};
+ActivationRows Activations::view(int first) const {
+    const int64_t at = int64_t{first} * columns_, block = at / kBlock;
+    return {values_.data() + at,
+            quantised_ ? quants_.data() + at : nullptr,
+            wide_ ? wide_quants_.data() + at : nullptr,
+            quantised_ ? scales_.data() + block : nullptr,
+            quantised_ ? sums_.data() + block : nullptr,
+            quantised_ ? half_sums_.data() + 2 * block : nullptr,
+            columns_};
 }
 
 Linear::Linear(std::vector<std::shared_ptr<const Matrix>> parts, std::vector<float> bias)
@@ -53,6 +66,7 @@ Linear::Linear(std::vector<std::shared_ptr<const Matrix>> parts, std::vector<flo
         rows_ += part->rows();
         panels_ += part->panels();
         reads_quants_ = reads_quants_ || !is_float(part->kind());
+        reads_wide_quants_ = reads_wide_quants_ || part->kind() == Kind::q8_0;
     }
     if (!bias_.empty() && static_cast<int>(bias_.size()) != rows_) {
         throw std::invalid_argument("a bias needs one element for each row of its matrices");
@@ -61,16 +75,20 @@ Linear::Linear(std::vector<std::shared_ptr<const Matrix>> parts, std::vector<flo
 
 void Linear::apply(ThreadPool& pool, const Kernels& kernels, const ActivationRows& x, int count, float* out,
                    bool add) const {
-    const int row_chunks = (count + kRowsAtOnce - 1) / kRowsAtOnce;
+    if (count == 0) return;
+    const int row_chunks = (count + kRowsOfTask - 1) / kRowsOfTask;
     const int wanted = std::max(1, pool.threads() * kTasksPerThread / row_chunks);
     const int panels_each = std::max(1, (panels_ + wanted - 1) / wanted);
     const int panel_chunks = (panels_ + panels_each - 1) / panels_each;
+    const int rows_at_once = std::max(kFewestRowsAtOnce, kElementsAtOnce / columns_ / 8 * 8);
     pool.run(row_chunks * panel_chunks, [&](int index, int) {
-        const int begin = index / panel_chunks * kRowsAtOnce;
-        const int end = std::min(begin + kRowsAtOnce, count);
+        const int end = std::min((index / panel_chunks + 1) * kRowsOfTask, count);
         const int first = index % panel_chunks * panels_each;
-        for (int panel = first; panel < std::min(first + panels_each, panels_); ++panel) {
-            apply_panel(kernels, x, begin, end, panel, out, add);
+        const int last = std::min(first + panels_each, panels_);
+        for (int row = index / panel_chunks * kRowsOfTask; row < end; row += rows_at_once) {
+            for (int panel = first; panel < last; ++panel) {
+                apply_panel(kernels, x, row, std::min(row + rows_at_once, end), panel, out, add);
+            }
         }
     });
 }

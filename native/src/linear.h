@@ -10,13 +10,15 @@
 
 namespace headrace {
 
+class Linear;
+
 // Rows of input to linear layers, in the forms that these read. Memory grows to the most rows ever asked for.
 class Activations {
 public:
     Activations(const Kernels& kernels, int columns) : kernels_(&kernels), columns_(columns) {}
 
-    // Makes room; `quantised` says whether a layer with integer weights will read them.
-    void prepare(int rows, bool quantised);
+    // Makes room for what `reader` will read.
+    void prepare(int rows, const Linear& reader);
 
     float* row(int index) { return values_.data() + int64_t{index} * columns_; }
     float* values() { return values_.data(); }
@@ -24,12 +26,14 @@ public:
     // To be called once a row is written and before it is read.
     void finish(int index);
 
-    ActivationRows view() const;
+    // From row `first` on.
+    ActivationRows view(int first = 0) const;
 
 private:
     const Kernels* kernels_;
     int columns_;
     bool quantised_ = false;
+    bool wide_ = false;
     std::vector<float> values_;
     std::vector<int8_t> quants_;
     std::vector<int16_t> wide_quants_;
@@ -45,9 +49,12 @@ public:
 
     int rows() const { return rows_; }
     int columns() const { return columns_; }
+    // Whether there are integer weights; whether there are some of 8 bits.
     bool reads_quants() const { return reads_quants_; }
+    bool reads_wide_quants() const { return reads_wide_quants_; }
 
     // out[row, :] = x[row] @ weights^T + bias, or added to what is there, for rows 0:count; `out` is [count, rows()].
+    // Waits for all of it.
     void apply(ThreadPool& pool, const Kernels& kernels, const ActivationRows& x, int count, float* out,
                bool add) const;
 
@@ -61,6 +68,7 @@ private:
     int columns_ = 0;
     int panels_ = 0;
     bool reads_quants_ = false;
+    bool reads_wide_quants_ = false;
 };
 
 }  // namespace headrace

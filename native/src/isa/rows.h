@@ -97,7 +97,7 @@ inline void quantize(const float* x, int size, const QuantisedRow& out) {
         out.half_sums[2 * block] = scale * halves[0];
         out.half_sums[2 * block + 1] = scale * halves[1];
     }
-    if (kReadsWideQuants) {
+    if (out.wide_quants) {
         for (int quad = 0; quad < size; quad += 4) {
             for (int i = 0; i < 4; ++i) out.wide_quants[quad + i] = out.quants[quad + (2 * i) % 4 + i / 2];
         }

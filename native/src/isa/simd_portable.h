@@ -8,10 +8,15 @@
 
 #include "half.h"
 
-namespace headrace::portable {
+// The native tests compile these words with 16 lanes as well: the layout of AVX-512, on machines that lack it.
+#ifndef HEADRACE_PORTABLE_LANES
+#define HEADRACE_PORTABLE_LANES 8
+#endif
 
-constexpr int kLanes = 8;
-constexpr int kRegisters = 16;
+namespace headrace::HEADRACE_ISA {
+
+constexpr int kLanes = HEADRACE_PORTABLE_LANES;
+constexpr int kRegisters = 2 * kLanes;  // as many as processors with vectors of this size have
 constexpr bool kReadsWideQuants = false;  // whether Dot<8> takes its input in 16 bits
 
 struct Floats {
@@ -198,4 +203,4 @@ struct Dot {
     Ints total() const { return ints; }
 };
 
-}  // namespace headrace::portable
+}  // namespace headrace::HEADRACE_ISA

@@ -8,6 +8,7 @@
 #include "rows.h"
 // gemm.h and attention.h use what rows.h defines
 #include "attention.h"
+#include "draw.h"
 #include "gemm.h"
 
 namespace headrace::HEADRACE_ISA {
@@ -28,6 +29,7 @@ constexpr Kernels make_kernels(const char* name) {
         gelu_tanh_mul,
         soft_cap,
         rotate,
+        draw,
         store_key,
         store_value,
         attend,

@@ -1,0 +1,245 @@
+// What happens to single rows, at every level, against the same in double precision.
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <limits>
+
+#include "gguf_blocks.h"
+#include "test.h"
+
+namespace headrace::test {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+const int kSizes[] = {1, 2, 7, 8, 9, 15, 16, 17, 31, 64, 100};
+
+// `kernel` writes to its argument, which is longer than `size` by what it must not touch.
+std::vector<float> run_guarded(int size, const std::function<void(float*)>& kernel) {
+    std::vector<float> out(size + 16, 12345.0f);
+    kernel(out.data());
+    for (int i = size; i < size + 16; ++i) CHECK(out[i] == 12345.0f, size, i);
+    out.resize(size);
+    return out;
+}
+
+TEST(row_rms_norm) {
+    for (const Kernels* level : levels()) {
+        for (const int size : kSizes) {
+            Random random(size);
+            const std::vector<float> x = random.normals(size, 3.0f), weight = random.normals(size);
+            double squares = 0.0;
+            for (const float value : x) squares += double{value} * value;
+            std::vector<double> expected(size);
+            for (int i = 0; i < size; ++i) expected[i] = x[i] / std::sqrt(squares / size + 1e-5) * weight[i];
+            const auto out = run_guarded(
+                size, [&](float* to) { level->rms_norm(x.data(), weight.data(), 1e-5f, size, to); });
+            CHECK(distance(out, expected) < 1e-6, level->name, size);
+        }
+    }
+}
+
+TEST(row_add_and_scale) {
+    for (const Kernels* level : levels()) {
+        for (const int size : kSizes) {
+            Random random(size);
+            const std::vector<float> x = random.normals(size), y = random.normals(size);
+            std::vector<double> expected(size);
+            for (int i = 0; i < size; ++i) expected[i] = (x[i] + y[i]) * 1.5f;
+            const auto out = run_guarded(size, [&](float* to) {
+                std::copy(x.begin(), x.end(), to);
+                level->add(to, y.data(), size);
+                level->scale(to, 1.5f, size);
+            });
+            CHECK(distance(out, expected) == 0.0, level->name, size);
+        }
+    }
+}
+
+// Numbers of all sizes, both signs.
+std::vector<float> spread(int size) {
+    Random random(size);
+    std::vector<float> x = random.normals(size, 4.0f);
+    const float extremes[] = {0.0f, -0.0f, 1e-30f, 88.0f, -88.0f, 1000.0f, -1000.0f, 1e-3f};
+    for (int i = 0; i < size; i += 3) x[i] = extremes[i / 3 % 8];
+    return x;
+}
+
+TEST(row_gates) {
+    const double root = std::sqrt(2.0 / std::acos(-1.0));
+    for (const Kernels* level : levels()) {
+        for (const int size : kSizes) {
+            const std::vector<float> gate = spread(size), up = Random(size).normals(size);
+            std::vector<double> silu(size), gelu(size);
+            for (int i = 0; i < size; ++i) {
+                const double g = gate[i];
+                silu[i] = g / (1.0 + std::exp(-g)) * up[i];
+                gelu[i] = 0.5 * g * (1.0 + std::tanh(root * (g + 0.044715 * g * g * g))) * up[i];
+            }
+            const auto silu_out =
+                run_guarded(size, [&](float* to) { level->silu_mul(gate.data(), up.data(), size, to); });
+            const auto gelu_out =
+                run_guarded(size, [&](float* to) { level->gelu_tanh_mul(gate.data(), up.data(), size, to); });
+            CHECK(distance(silu_out, silu) < 1e-6, level->name, size);
+            CHECK(distance(gelu_out, gelu) < 2e-6, level->name, size);
+        }
+    }
+}
+
+TEST(row_soft_cap) {
+    for (const Kernels* level : levels()) {
+        for (const int size : kSizes) {
+            const std::vector<float> x = spread(size);
+            std::vector<double> expected(size);
+            for (int i = 0; i < size; ++i) expected[i] = 30.0 * std::tanh(x[i] / 30.0);
+            const auto out = run_guarded(size, [&](float* to) {
+                std::copy(x.begin(), x.end(), to);
+                level->soft_cap(to, 30.0f, size);
+            });
+            CHECK(distance(out, expected) < 4e-6, level->name, size);
+        }
+    }
+}
+
+TEST(row_rotate) {
+    for (const Kernels* level : levels()) {
+        for (const int half : {0, 1, 4, 7, 8, 12, 16, 20, 32, 48, 64}) {
+            Random random(half);
+            const std::vector<float> x = random.normals(2 * half + 5), angles = random.normals(half, 3.0f);
+            std::vector<float> cosine(half), sine(half);
+            std::vector<double> expected(x.begin(), x.end());
+            for (int i = 0; i < half; ++i) {
+                cosine[i] = std::cos(angles[i]);
+                sine[i] = std::sin(angles[i]);
+                expected[i] = double{x[i]} * cosine[i] - double{x[i + half]} * sine[i];
+                expected[i + half] = double{x[i]} * sine[i] + double{x[i + half]} * cosine[i];
+            }
+            std::vector<float> out = x;
+            level->rotate(out.data(), cosine.data(), sine.data(), half);
+            CHECK(distance(out, expected) < 1e-6, level->name, half);
+        }
+    }
+}
+
+struct Quantised {
+    std::vector<int8_t> quants;
+    std::vector<int16_t> wide;
+    std::vector<float> scales, sums, half_sums;
+};
+
+Quantised quantise(const Kernels& level, const std::vector<float>& x) {
+    const size_t size = x.size();
+    Quantised out{std::vector<int8_t>(size), std::vector<int16_t>(size), std::vector<float>(size / kBlock),
+                  std::vector<float>(size / kBlock), std::vector<float>(size / kBlock * 2)};
+    level.quantize(x.data(), static_cast<int>(size),
+                   {out.quants.data(), level.reads_wide_quants ? out.wide.data() : nullptr, out.scales.data(),
+                    out.sums.data(), out.half_sums.data()});
+    return out;
+}
+
+TEST(row_quantize) {
+    for (const Kernels* level : levels()) {
+        std::vector<float> x = Random(3).normals(8 * kBlock, 2.0f);
+        std::fill(x.begin(), x.begin() + kBlock, 0.0f);
+        for (int i = kBlock; i < 2 * kBlock; ++i) x[i] *= 1e30f;
+        const Quantised out = quantise(*level, x);
+        const int order[] = {0, 2, 1, 3};
+        for (int i = 0; i < 8 * kBlock; ++i) {
+            const double scale = out.scales[i / kBlock], error = std::fabs(x[i] - scale * out.quants[i]);
+            CHECK(error <= scale * 0.50001, level->name, i, x[i]);
+            CHECK(out.quants[i] >= -127, level->name, i);
+            if (level->reads_wide_quants) CHECK(out.wide[i] == out.quants[i / 4 * 4 + order[i % 4]], level->name, i);
+        }
+        for (int block = 0; block < 8; ++block) {
+            float sums[2] = {0.0f, 0.0f};
+            for (int i = 0; i < kBlock; ++i) sums[i / 16] += out.quants[block * kBlock + i];
+            CHECK(out.sums[block] == out.scales[block] * (sums[0] + sums[1]), level->name, block);
+            CHECK(out.half_sums[2 * block] == out.scales[block] * sums[0], level->name, block);
+            CHECK(out.half_sums[2 * block + 1] == out.scales[block] * sums[1], level->name, block);
+        }
+    }
+}
+
+TEST(row_quantize_numbers_near_zero) {
+    for (const Kernels* level : levels()) {
+        for (const float tiny : {1e-45f, 1e-40f, 1e-37f, 1e-30f}) {
+            std::vector<float> x(kBlock, 0.0f);
+            x[3] = tiny;
+            x[20] = -tiny / 2.0f;
+            const Quantised out = quantise(*level, x);
+            for (int i = 0; i < kBlock; ++i) {
+                CHECK(std::fabs(x[i] - out.scales[0] * out.quants[i]) <= 1e-35f, level->name, tiny, i);
+            }
+            CHECK(std::isfinite(out.sums[0]) && std::isfinite(out.half_sums[1]), level->name, tiny, out.sums[0]);
+        }
+    }
+}
+
+TEST(row_quantize_poison) {
+    for (const Kernels* level : levels()) {
+        for (const float poison : {kNan, -kNan, kInfinity, -kInfinity}) {
+            for (int at = 0; at < kBlock; ++at) {
+                std::vector<float> x = Random(4).normals(2 * kBlock);
+                const Quantised clean = quantise(*level, x);
+                x[at] = poison;
+                const Quantised out = quantise(*level, x);
+                CHECK(std::isnan(out.scales[0]) && std::isnan(out.sums[0]), level->name, poison, at);
+                CHECK(std::isnan(out.half_sums[0]) && std::isnan(out.half_sums[1]), level->name, poison, at);
+                CHECK(out.scales[1] == clean.scales[1] && out.sums[1] == clean.sums[1], level->name, poison, at);
+            }
+        }
+    }
+}
+
+float from_bits(uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+TEST(half_there_and_back) {
+    for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+        const float value = half_to_float(static_cast<uint16_t>(bits));
+        if (std::isnan(value)) {
+            CHECK(std::isnan(half_to_float(float_to_half(value))), bits);
+        } else {
+            CHECK(float_to_half(value) == bits, bits, value);
+        }
+    }
+}
+
+// Half way between neighbours, and just off it: to the nearest, ties to even.
+TEST(half_rounding_at_every_level) {
+    for (uint32_t bits = 0; bits < 0x7c00; ++bits) {
+        const float low = half_to_float(static_cast<uint16_t>(bits));
+        const float high = bits == 0x7bff ? 65536.0f : half_to_float(static_cast<uint16_t>(bits + 1));
+        const float middle = low + (high - low) / 2.0f;
+        const float values[] = {std::nextafter(middle, low), -middle, std::nextafter(middle, high), low};
+        const uint16_t expected[] = {static_cast<uint16_t>(bits), static_cast<uint16_t>(0x8000 | (bits + bits % 2)),
+                                     static_cast<uint16_t>(bits + 1), static_cast<uint16_t>(bits)};
+        for (int i = 0; i < 4; ++i) CHECK(float_to_half(values[i]) == expected[i], values[i]);
+        if (bits % 8 > 1) continue;
+        for (const Kernels* level : levels()) {
+            uint16_t stored[4];
+            level->store_value(values, 4, KvKind::f16, reinterpret_cast<uint8_t*>(stored), nullptr);
+            for (int i = 0; i < 4; ++i) CHECK(stored[i] == expected[i], level->name, values[i]);
+        }
+    }
+}
+
+TEST(brain_rounding_at_every_level) {
+    for (const Kernels* level : levels()) {
+        const float values[] = {from_bits(0x3f808000), from_bits(0x3f818000), from_bits(0x3f808001), kNan, kInfinity,
+                                from_bits(0x7fffffff), from_bits(0x7f7fffff), -0.0f};
+        const uint16_t expected[] = {0x3f80, 0x3f82, 0x3f81, 0, 0x7f80, 0, 0x7f80, 0x8000};
+        uint16_t stored[8];
+        level->store_value(values, 8, KvKind::bf16, reinterpret_cast<uint8_t*>(stored), nullptr);
+        for (int i = 0; i < 8; ++i) {
+            const bool nan = (stored[i] & 0x7fff) > 0x7f80;
+            CHECK(std::isnan(values[i]) ? nan : stored[i] == expected[i], level->name, values[i], stored[i]);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace headrace::test
