@@ -29,13 +29,14 @@ using Array = nb::ndarray<Element, nb::ndim<Dims>, nb::c_contig, nb::device::cpu
 using FloatVector = std::optional<Array<const float, 1>>;
 using FloatMatrix = std::optional<Array<const float, 2>>;
 
-// Threads and the kernels that they run.
+// Threads, the kernels that they run, and where the weights for these are kept.
 struct Pool {
     Pool(int threads, const std::optional<std::string>& isa)
         : kernels(select_level(isa ? &*isa : nullptr)), threads(std::make_shared<ThreadPool>(threads)) {}
 
     const Kernels& kernels;
     std::shared_ptr<ThreadPool> threads;
+    WeightMemory memory;
 };
 
 template <class Vector>
@@ -48,7 +49,7 @@ void require(bool condition, const std::string& message) {
     if (!condition) throw std::invalid_argument(message);
 }
 
-std::shared_ptr<Matrix> make_matrix(const Pool& pool, const std::string& kind_name, const Array<const uint8_t, 2>& data,
+std::shared_ptr<Matrix> make_matrix(Pool& pool, const std::string& kind_name, const Array<const uint8_t, 2>& data,
                                     int columns) {
     const Kind kind = kind_of(kind_name);
     const int64_t expected = stored_row_bytes(kind, columns);
@@ -56,13 +57,13 @@ std::shared_ptr<Matrix> make_matrix(const Pool& pool, const std::string& kind_na
             "a row of " + std::to_string(columns) + " columns of kind " + kind_name + " takes " +
                 std::to_string(expected) + " bytes, not " + std::to_string(data.shape(1)));
     const nb::gil_scoped_release unlocked;
-    return std::make_shared<Matrix>(*pool.threads, pool.kernels, kind, data.data(), static_cast<int>(data.shape(0)),
+    return std::make_shared<Matrix>(*pool.threads, pool.kernels, pool.memory, kind, data.data(), static_cast<int>(data.shape(0)),
                                     columns);
 }
 
-std::shared_ptr<Matrix> quantize_matrix(const Pool& pool, const std::string& kind, const Array<const float, 2>& values) {
+std::shared_ptr<Matrix> quantize_matrix(Pool& pool, const std::string& kind, const Array<const float, 2>& values) {
     const nb::gil_scoped_release unlocked;
-    return std::make_shared<Matrix>(Matrix::quantize(*pool.threads, pool.kernels, kind_of(kind), values.data(),
+    return std::make_shared<Matrix>(Matrix::quantize(*pool.threads, pool.kernels, pool.memory, kind_of(kind), values.data(),
                                                      static_cast<int>(values.shape(0)),
                                                      static_cast<int>(values.shape(1))));
 }

@@ -40,7 +40,7 @@ Decoder::Decoder(std::shared_ptr<ThreadPool> pool, const Kernels& kernels, const
       attended_(kernels, shape.num_heads * shape.head_dim),
       gated_(kernels, shape.intermediate_size) {
     require(shape.hidden_size > 0 && shape.intermediate_size > 0 && shape.head_dim > 0 && shape.num_kv_heads > 0 &&
-                shape.num_heads % shape.num_kv_heads == 0,
+                shape.num_heads > 0 && shape.num_heads % shape.num_kv_heads == 0,
             "a decoder's sizes must be positive and its heads a multiple of its key heads");
     require(shape.num_heads / shape.num_kv_heads <= kAttentionRows, "too many query heads share a key head");
     scratch_.resize(pool_->threads());
@@ -71,6 +71,7 @@ void Decoder::add_layer(DecoderLayer layer) {
                 fits(layer.mlp_input_norm, hidden) && fits(layer.mlp_output_norm, hidden) &&
                 fits(layer.qk_norm, query + key) && fits(layer.q_norm, query) && fits(layer.k_norm, key),
             "a norm has the wrong size");
+    require(layer.q_norm.empty() == layer.k_norm.empty(), "q_norm and k_norm come together");
     require(layer.rotation >= 0 && layer.window >= 0, "rotation and window must not be negative");
     layers_.push_back(std::move(layer));
 }

@@ -92,6 +92,7 @@ uint16_t float_to_half(float value) {
     const float size = std::fabs(value);
     if (std::isnan(value)) return sign | 0x7e00;
     if (size >= 65520.0f) return sign | 0x7c00;
+    if (size == 0.0f) return sign;
     int exponent;
     std::frexp(size, &exponent);  // size = fraction * 2^exponent, fraction in [0.5, 1)
     const int step = exponent < -13 ? -24 : exponent - 11;  // of the last bit

@@ -1,9 +1,7 @@
 #include "matrix.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -12,9 +10,6 @@
 
 namespace headrace {
 namespace {
-
-// Weights are read from front to back at every step: big pages save half the address lookups.
-constexpr size_t kAlignment = 1 << 12;
 
 // The places in a panel where one block of one output column is kept.
 class PanelBlock {
@@ -118,9 +113,8 @@ int64_t stored_row_bytes(Kind kind, int columns) {
     return int64_t{columns} / column_multiple(kind) * stored_block_bytes(kind);
 }
 
-void Matrix::Free::operator()(uint8_t* memory) const { std::free(memory); }
-
-Matrix::Matrix(const Kernels& kernels, Kind kind, int rows, int columns)
+Matrix::Matrix(ThreadPool& pool, const Kernels& kernels, WeightMemory& memory, Kind kind, const uint8_t* data,
+               int rows, int columns)
     : kind_(kind),
       rows_(rows),
       columns_(columns),
@@ -129,17 +123,10 @@ Matrix::Matrix(const Kernels& kernels, Kind kind, int rows, int columns)
       panel_bytes_(panel_bytes(kind, kernels.lanes, columns)) {
     check_columns(kind, columns);
     if (rows < 1) throw std::invalid_argument("a matrix needs at least one row");
-    const size_t size = (static_cast<size_t>(bytes()) + kAlignment - 1) / kAlignment * kAlignment;
-    data_.reset(static_cast<uint8_t*>(std::aligned_alloc(kAlignment, size)));
-    if (!data_) throw std::bad_alloc();
-}
-
-Matrix::Matrix(ThreadPool& pool, const Kernels& kernels, Kind kind, const uint8_t* data, int rows, int columns)
-    : Matrix(kernels, kind, rows, columns) {
+    data_ = memory.take(static_cast<size_t>(bytes()));
     const int64_t row_bytes = stored_row_bytes(kind, columns);
     pool.run(panels(), [&](int index, int) {
         uint8_t* const to = data_.get() + index * panel_bytes_;
-        std::memset(to, 0, panel_bytes_);
         const int first = index * panel_width_;
         const int count = std::min(panel_width_, rows_ - first);
         for (int column = 0; column < count; ++column) {
@@ -158,8 +145,8 @@ Matrix::Matrix(ThreadPool& pool, const Kernels& kernels, Kind kind, const uint8_
     });
 }
 
-Matrix Matrix::quantize(ThreadPool& pool, const Kernels& kernels, Kind kind, const float* values, int rows,
-                        int columns) {
+Matrix Matrix::quantize(ThreadPool& pool, const Kernels& kernels, WeightMemory& memory, Kind kind, const float* values,
+                        int rows, int columns) {
     if (kind != Kind::q8_0 && kind != Kind::q4_1) {
         throw std::invalid_argument("quantising to " + std::string(name_of(kind)) + " is not possible, to q8_0 and q4_1 it is");
     }
@@ -172,7 +159,7 @@ Matrix Matrix::quantize(ThreadPool& pool, const Kernels& kernels, Kind kind, con
             kind == Kind::q8_0 ? store_q8_0(from, to) : store_q4_1(from, to);
         }
     });
-    return Matrix(pool, kernels, kind, stored.data(), rows, columns);
+    return Matrix(pool, kernels, memory, kind, stored.data(), rows, columns);
 }
 
 void Matrix::read_row(int row, float* out) const {

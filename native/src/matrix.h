@@ -7,6 +7,7 @@
 
 #include "kernels.h"
 #include "thread_pool.h"
+#include "weight_memory.h"
 
 namespace headrace {
 
@@ -17,11 +18,12 @@ int64_t stored_row_bytes(Kind kind, int columns);
 class Matrix {
 public:
     // `data` [rows, row_bytes] as in a GGUF file.
-    Matrix(ThreadPool& pool, const Kernels& kernels, Kind kind, const uint8_t* data, int rows, int columns);
+    Matrix(ThreadPool& pool, const Kernels& kernels, WeightMemory& memory, Kind kind, const uint8_t* data, int rows,
+           int columns);
 
     // Rounds `values` [rows, columns] to q8_0 or q4_1. Throws std::invalid_argument for another kind.
-    static Matrix quantize(ThreadPool& pool, const Kernels& kernels, Kind kind, const float* values, int rows,
-                           int columns);
+    static Matrix quantize(ThreadPool& pool, const Kernels& kernels, WeightMemory& memory, Kind kind,
+                           const float* values, int rows, int columns);
 
     int rows() const { return rows_; }
     int columns() const { return columns_; }
@@ -36,19 +38,13 @@ public:
     void read_row(int row, float* out) const;
 
 private:
-    struct Free {
-        void operator()(uint8_t* memory) const;
-    };
-
-    Matrix(const Kernels& kernels, Kind kind, int rows, int columns);
-
     Kind kind_;
     int rows_;
     int columns_;
     int lanes_;
     int panel_width_;
     int64_t panel_bytes_;
-    std::unique_ptr<uint8_t, Free> data_;
+    std::shared_ptr<uint8_t> data_;
 };
 
 }  // namespace headrace

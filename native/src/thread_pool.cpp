@@ -40,10 +40,18 @@ void spin_until(Ready ready) {
 
 ThreadPool::ThreadPool(int threads) {
     if (threads < 1) throw std::invalid_argument("a thread pool needs at least 1 thread");
-    for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+    try {
+        workers_.reserve(threads - 1);
+        for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+    } catch (...) {
+        stop();  // those that run already
+        throw;
+    }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         stopping_.store(true);

@@ -17,7 +17,8 @@ namespace headrace {
 // holds nobody up unless it is in the middle of a task. Only one thread may call `run` at a time.
 class ThreadPool {
 public:
-    // `threads` counts the caller. Throws std::invalid_argument if it is less than 1.
+    // `threads` counts the caller. Throws std::invalid_argument if it is less than 1, std::system_error
+    // if the system gives no more threads.
     explicit ThreadPool(int threads);
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
@@ -41,6 +42,7 @@ public:
 private:
     using Call = void (*)(void* context, int index, int thread);
 
+    void stop();
     void run_shared(int tasks, Call call, void* context);
     void work(int thread);
     bool take_and_run(int thread);

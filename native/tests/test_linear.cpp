@@ -63,10 +63,10 @@ struct Setup {
     }
 };
 
-Activations activations(const Kernels& level, const std::vector<float>& x, int columns, bool quantised) {
-    const int rows = static_cast<int>(x.size()) / columns;
+Activations activations(const Kernels& level, const std::vector<float>& x, const Linear& linear) {
+    const int columns = linear.columns(), rows = static_cast<int>(x.size()) / columns;
     Activations out(level, columns);
-    out.prepare(rows, quantised);
+    out.prepare(rows, linear);
     for (int row = 0; row < rows; ++row) {
         std::copy_n(x.data() + int64_t{row} * columns, columns, out.row(row));
         out.finish(row);
@@ -77,7 +77,7 @@ Activations activations(const Kernels& level, const std::vector<float>& x, int c
 std::vector<float> apply(const Setup& setup, const Linear& linear, const std::vector<float>& x,
                          const std::vector<float>* added_to = nullptr) {
     const int rows = static_cast<int>(x.size()) / linear.columns();
-    const Activations in = activations(setup.level, x, linear.columns(), linear.reads_quants());
+    const Activations in = activations(setup.level, x, linear);
     std::vector<float> out = added_to ? *added_to : std::vector<float>(int64_t{rows} * linear.rows(), kNan);
     linear.apply(setup.pool, setup.level, in.view(), rows, out.data(), added_to != nullptr);
     return out;
@@ -85,15 +85,15 @@ std::vector<float> apply(const Setup& setup, const Linear& linear, const std::ve
 
 // Compares rows [rows of x, rows of the matrix] with sums in double precision; the tolerance is relative to the sum of
 // the sizes of what is added up.
-void check_product(const Setup& setup, const Matrix& matrix, const std::vector<float>& x, const std::vector<float>& out,
+void check_product(const Setup& setup, const std::shared_ptr<const Matrix>& matrix, const std::vector<float>& x, const std::vector<float>& out,
                    int first_column, int stride, const std::vector<float>& bias) {
-    const int columns = matrix.columns(), rows = static_cast<int>(x.size()) / columns;
-    const bool quantised = !is_float(matrix.kind());
-    const Activations in = activations(setup.level, x, columns, quantised);
+    const int columns = matrix->columns(), rows = static_cast<int>(x.size()) / columns;
+    const bool quantised = !is_float(matrix->kind());
+    const Activations in = activations(setup.level, x, Linear({matrix}, {}));
     const ActivationRows view = in.view();
     std::vector<float> weights(columns);
-    for (int column = 0; column < matrix.rows(); ++column) {
-        matrix.read_row(column, weights.data());
+    for (int column = 0; column < matrix->rows(); ++column) {
+        matrix->read_row(column, weights.data());
         for (int row = 0; row < rows; ++row) {
             double total = bias.empty() ? 0.0 : bias[first_column + column], size = std::fabs(total);
             for (int64_t k = 0, at = int64_t{row} * columns; k < columns; ++k, ++at) {
@@ -103,7 +103,7 @@ void check_product(const Setup& setup, const Matrix& matrix, const std::vector<f
                 size += std::fabs(value) * (std::fabs(weights[k]) + (quantised ? 1.0 : 0.0));
             }
             const double got = out[int64_t{row} * stride + first_column + column];
-            CHECK(std::fabs(got - total) <= 2e-6 * size + 1e-30, setup.level.name, name_of(matrix.kind()), row, column,
+            CHECK(std::fabs(got - total) <= 2e-6 * size + 1e-30, setup.level.name, name_of(matrix->kind()), row, column,
                   got, total);
         }
     }
@@ -125,7 +125,7 @@ TEST(linear_every_kind_and_odd_shapes) {
                 for (const int columns : {column_multiple(kind), wide_columns(kind)}) {
                     const auto matrix = setup.matrix(kind, rows, columns, rows);
                     const std::vector<float> x = Random(columns).normals(int64_t{3} * columns);
-                    check_product(setup, *matrix, x, apply(setup, Linear({matrix}, {}), x), 0, rows, {});
+                    check_product(setup, matrix, x, apply(setup, Linear({matrix}, {}), x), 0, rows, {});
                 }
             }
         }
@@ -174,7 +174,7 @@ TEST(linear_stacked_parts_bias_and_add) {
         const std::vector<float> out = apply(setup, linear, x);
         int first = 0;
         for (int part = 0; part < 3; first += sizes[part++]) {
-            check_product(setup, *parts[part], x, out, first, 78, bias);
+            check_product(setup, parts[part], x, out, first, 78, bias);
         }
         const std::vector<float> base = Random(7).normals(7 * 78);
         const std::vector<float> sums = apply(setup, linear, x, &base);
@@ -192,7 +192,7 @@ TEST(linear_extremes_do_not_overflow) {
                 const auto matrix = setup.matrix(kind, rows, columns, 8, filled);
                 std::vector<float> x(2 * columns, 1.0f);
                 std::fill(x.begin() + columns, x.end(), -1.0f);
-                check_product(setup, *matrix, x, apply(setup, Linear({matrix}, {}), x), 0, rows, {});
+                check_product(setup, matrix, x, apply(setup, Linear({matrix}, {}), x), 0, rows, {});
             }
         }
     });

@@ -112,6 +112,7 @@ inline float softmax_tile(float* scores, int begin, int end, float soft_cap, flo
         most = max(parts[v], most);
     }
     highest = headrace::HEADRACE_ISA::highest(most);
+    if (highest == kNone) highest = NAN;  // no score is a number, and "none" is for rows that see no key of the tile
     Floats total = zero();
     for (int v = 0; v < kVectors; ++v) {
         // Beyond the range: -inf - highest, whose exponential is 0.
@@ -258,7 +259,7 @@ inline float convert_head(const float* x, int head_dim, KvKind kind, Put put) {
         });
         const float peak = highest(most);
         scale = peak / 127.0f + sum(poison);
-        const Floats inverse = splat(peak > 0.0f ? 127.0f / peak : 0.0f);
+        const Floats inverse = splat(quant_factor(peak));
         for (int i = 0; i < head_dim; i += kLanes) {
             const int count = head_dim - i < kLanes ? head_dim - i : kLanes;
             int8_t bytes[kLanes];

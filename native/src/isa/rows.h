@@ -71,6 +71,10 @@ inline void scale_row(float* x, float factor, int size) {
     each_vector(size, [&](int i, auto get, auto put) { put(x + i, mul(get(x + i), splat(factor))); });
 }
 
+// What brings numbers up to `peak` in size to -127 ... 127. Those too small for its float32 count as zeros, and so does
+// NaN: the poison in the scale stands for it.
+inline float quant_factor(float peak) { return peak > 1e-35f ? 127.0f / peak : 0.0f; }
+
 inline void quantize(const float* x, int size, const QuantisedRow& out) {
     int8_t* quants = out.quants;
     for (int block = 0; block < size / kBlock; ++block, x += kBlock, quants += kBlock) {
@@ -80,7 +84,7 @@ inline void quantize(const float* x, int size, const QuantisedRow& out) {
             poison = fma(load(x + i), zero(), poison);  // 0, or NaN where a value is not finite
         }
         const float peak = highest(most);
-        const Floats inverse = splat(peak > 0.0f ? 127.0f / peak : 0.0f);
+        const Floats inverse = splat(quant_factor(peak));
         const float scale = peak / 127.0f + sum(poison);
         float halves[2];
         for (int half = 0; half < 2; ++half) {

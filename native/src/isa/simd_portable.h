@@ -16,7 +16,7 @@
 namespace headrace::HEADRACE_ISA {
 
 constexpr int kLanes = HEADRACE_PORTABLE_LANES;
-constexpr int kRegisters = 2 * kLanes;  // as many as processors with vectors of this size have
+constexpr int kRegisters = 16;
 constexpr bool kReadsWideQuants = false;  // whether Dot<8> takes its input in 16 bits
 
 struct Floats {
