@@ -15,7 +15,7 @@ from headrace import LLM, CompletionOutput, RequestOutput, SamplingParams
 from headrace.core.errors import BadRequest, ConfigError, ContextOverflow, EngineDead
 
 GREEDY = SamplingParams(temperature=0, max_tokens=8)
-QUESTION = {"role": "user", "content": "What is the capital of France?"}
+QUESTION = {"role": "user", "content": "What is the capital of Japan?"}
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +94,16 @@ def test_chat(llm: LLM) -> None:
     (output,) = llm.chat([QUESTION], params, use_tqdm=False)
     assert output.prompt is not None
     assert output.prompt.endswith("<|im_start|>assistant\n")
-    assert "Paris" in output.outputs[0].text
+    assert "Tokyo" in output.outputs[0].text
     several = llm.chat([[QUESTION], [{"role": "user", "content": "Say hello."}]], params, use_tqdm=False)
     assert several[0].outputs == output.outputs
     assert several[1].outputs != output.outputs
 
 
 def test_continuing_a_message(llm: LLM) -> None:
-    messages = [QUESTION, {"role": "assistant", "content": "The capital of France is"}]
+    messages = [QUESTION, {"role": "assistant", "content": "The capital of Japan is"}]
     (output,) = llm.chat(messages, GREEDY, use_tqdm=False, add_generation_prompt=False, continue_final_message=True)
-    assert output.outputs[0].text.startswith(" Paris")
+    assert output.outputs[0].text.startswith(" Tokyo")
 
 
 def test_default_sampling_params(smollm2_path: Path, llm: LLM) -> None:

@@ -55,11 +55,12 @@ std::vector<uint8_t> stored_rows(Kind kind, int rows, int columns, Random& rando
 struct Setup {
     const Kernels& level;
     ThreadPool& pool;
+    std::shared_ptr<WeightMemory> memory = std::make_shared<WeightMemory>();
 
     std::shared_ptr<const Matrix> matrix(Kind kind, int rows, int columns, uint32_t seed, int filled = -1) const {
         Random random(seed);
         const std::vector<uint8_t> data = stored_rows(kind, rows, columns, random, filled);
-        return std::make_shared<Matrix>(pool, level, kind, data.data(), rows, columns);
+        return std::make_shared<Matrix>(pool, level, *memory, kind, data.data(), rows, columns);
     }
 };
 
@@ -85,8 +86,8 @@ std::vector<float> apply(const Setup& setup, const Linear& linear, const std::ve
 
 // Compares rows [rows of x, rows of the matrix] with sums in double precision; the tolerance is relative to the sum of
 // the sizes of what is added up.
-void check_product(const Setup& setup, const std::shared_ptr<const Matrix>& matrix, const std::vector<float>& x, const std::vector<float>& out,
-                   int first_column, int stride, const std::vector<float>& bias) {
+void check_product(const Setup& setup, const std::shared_ptr<const Matrix>& matrix, const std::vector<float>& x,
+                   const std::vector<float>& out, int first_column, int stride, const std::vector<float>& bias) {
     const int columns = matrix->columns(), rows = static_cast<int>(x.size()) / columns;
     const bool quantised = !is_float(matrix->kind());
     const Activations in = activations(setup.level, x, Linear({matrix}, {}));
@@ -240,7 +241,7 @@ TEST(matrix_quantise) {
         std::fill_n(values.begin(), kBlock, 0.0f);
         std::fill_n(values.begin() + kBlock, kBlock, -0.75f);
         for (const Kind kind : {Kind::q8_0, Kind::q4_1}) {
-            const Matrix matrix = Matrix::quantize(setup.pool, setup.level, kind, values.data(), rows, columns);
+            const Matrix matrix = Matrix::quantize(setup.pool, setup.level, *setup.memory, kind, values.data(), rows, columns);
             std::vector<float> row(columns);
             for (int i = 0; i < rows * columns; ++i) {
                 if (i % columns == 0) matrix.read_row(i / columns, row.data());
@@ -264,7 +265,8 @@ TEST(matrix_and_linear_refuse_wrong_shapes) {
     CHECK(throws<std::invalid_argument>([] { stored_row_bytes(Kind::f32, 0); }));
     CHECK(throws<std::invalid_argument>([&] { setup.matrix(Kind::f32, 0, 4, 0); }));
     const std::vector<float> values(64, 1.0f);
-    CHECK(throws<std::invalid_argument>([&] { Matrix::quantize(pool, setup.level, Kind::q6_k, values.data(), 2, 32); }));
+    CHECK(throws<std::invalid_argument>(
+        [&] { Matrix::quantize(pool, setup.level, *setup.memory, Kind::q6_k, values.data(), 2, 32); }));
     const auto narrow = setup.matrix(Kind::f32, 2, 4, 0), wide = setup.matrix(Kind::f32, 2, 5, 0);
     CHECK(throws<std::invalid_argument>([&] { Linear({narrow, wide}, {}); }));
     CHECK(throws<std::invalid_argument>([&] { Linear({narrow}, {1.0f}); }));

@@ -168,7 +168,9 @@ TEST(row_quantize_numbers_near_zero) {
             x[20] = -tiny / 2.0f;
             const Quantised out = quantise(*level, x);
             for (int i = 0; i < kBlock; ++i) {
-                CHECK(std::fabs(x[i] - out.scales[0] * out.quants[i]) <= 1e-35f, level->name, tiny, i);
+                // Half a step, or all of what is too small to have steps.
+                const float allowed = tiny / 127.0f * 0.51f + 1e-35f;
+                CHECK(std::fabs(x[i] - out.scales[0] * out.quants[i]) <= allowed, level->name, tiny, i);
             }
             CHECK(std::isfinite(out.sums[0]) && std::isfinite(out.half_sums[1]), level->name, tiny, out.sums[0]);
         }

@@ -87,11 +87,11 @@ def test_a_seed_repeats_and_others_differ(client: OpenAI) -> None:
 def test_chat(client: OpenAI) -> None:
     answer = client.chat.completions.create(
         model="smol",
-        messages=[{"role": "user", "content": "What is the capital of France?"}],
+        messages=[{"role": "user", "content": "What is the capital of Japan?"}],
         temperature=0,
         max_completion_tokens=32,
     )
-    assert "Paris" in answer.choices[0].message.content
+    assert "Tokyo" in answer.choices[0].message.content
     assert answer.choices[0].message.role == "assistant"
     assert answer.choices[0].finish_reason == "stop"
     assert answer.id.startswith("chatcmpl-")

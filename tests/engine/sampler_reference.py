@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.core.sampling import LOWEST_TEMPERATURE, TokenSampling
+from headrace.kernels.cpu import NoNativeLibrary, load_cpu_kernels
+from headrace.kernels.native import NativeKernels
 from headrace.schedule.plan import PlanRow, TokenHistory
 
 SLACK = 1e-5
@@ -94,3 +96,11 @@ def distribution(z: NDArray[np.float32], sampling: TokenSampling, alive: NDArray
 def softmax(x: NDArray[np.float64]) -> NDArray[np.float64]:
     weights = np.exp(x - x.max())
     return weights / weights.sum()
+
+
+def native_kernels() -> NativeKernels | None:
+    """The library that draws for a CPU, where it was built."""
+    try:
+        return load_cpu_kernels(2)
+    except NoNativeLibrary:
+        return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from sampler_reference import make_row
+from sampler_reference import make_row, native_kernels
 from torch import Tensor
 
 from headrace.engine.inverse_cdf import draw
@@ -17,6 +17,8 @@ from headrace.schedule.plan import PlanRow, RowResult
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 
+NATIVE = native_kernels()
+
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> torch.device:
@@ -25,7 +27,18 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 def _sample(logits: list[list[float]] | Tensor, *rows: PlanRow, device: torch.device | str = "cpu") -> list[RowResult]:
     tensor = torch.as_tensor(logits, dtype=torch.float32).clone().to(device)
-    return Sampler(tensor.shape[-1], torch.device(device)).sample(tensor, rows)
+    if torch.device(device).type != "cpu":
+        return Sampler(tensor.shape[-1], torch.device(device)).sample(tensor, rows)
+    results = Sampler(tensor.shape[-1], torch.device(device)).sample(tensor.clone(), rows)
+    if NATIVE is not None:  # draws in another way, and must choose the same
+        assert _comparable(Sampler(tensor.shape[-1], torch.device(device), NATIVE).sample(tensor, rows)) == _comparable(
+            results
+        )
+    return results
+
+
+def _comparable(results: list[RowResult]) -> list[tuple[int | None, str | None]]:
+    return [(result.token_id, result.error) for result in results]
 
 
 def _greedy(logits: list[float], device: torch.device | str = "cpu", **row: Any) -> int | None:

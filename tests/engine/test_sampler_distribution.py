@@ -10,13 +10,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampler_reference import SLACK, distribution, make_row, ruled_logits, survivors
+from sampler_reference import SLACK, distribution, make_row, native_kernels, ruled_logits, survivors
 from scipy import stats
 
 from headrace.engine.logits_rules import apply_rules
 from headrace.engine.randomness import uniforms
 from headrace.engine.sampler import Sampler, token_weights
 from headrace.engine.tiles import TILE
+from headrace.kernels.native import NativeKernels
 from headrace.schedule.plan import PlanRow
 
 CPU = torch.device("cpu")
@@ -24,13 +25,13 @@ DRAWS = 20_000
 VOCAB = 2 * TILE + 44
 
 
-def _draws(logits: np.ndarray, **row: Any) -> np.ndarray:
+def _draws(logits: np.ndarray, native: NativeKernels | None = None, **row: Any) -> np.ndarray:
     """Draws at 200 seeds, 4 choices and 25 positions of the same logits."""
     rows = [
         make_row(seed=1000 + 10 * (at // 100), choice=at % 4, output_index=at // 4 % 25, **row) for at in range(DRAWS)
     ]
     repeated = torch.from_numpy(logits).expand(DRAWS, -1).clone()
-    results = Sampler(len(logits), CPU).sample(repeated, rows)
+    results = Sampler(len(logits), CPU, native).sample(repeated, rows)
     return np.array([result.token_id for result in results])
 
 
@@ -57,13 +58,17 @@ HISTORY = {"prompt_ids": [0, 1, 2, 3], "output_ids": [2, 3, 3, 4, 290, 290, 290]
         pytest.param({"allowed_token_ids": (3, 127, 128, 255, 256, 299)}, id="allowed_token_ids"),
     ],
 )
-def test_draws_follow_the_exact_distribution(parameters: dict[str, Any]) -> None:
+@pytest.mark.parametrize("native", [False, True], ids=["torch", "native"])
+def test_draws_follow_the_exact_distribution(parameters: dict[str, Any], native: bool) -> None:
+    kernels = native_kernels() if native else None
+    if native and kernels is None:
+        pytest.skip("built without the native library")
     logits = np.random.default_rng(7).normal(0, 1.5, VOCAB).astype(np.float32)
     logits[[2, 3, 4, 290]] += 3
     row = make_row(**parameters)
     z = ruled_logits(logits, row)
     expected = distribution(z, row.sampling, survivors(z, row.sampling, 0)) * DRAWS
-    observed = np.bincount(_draws(logits, **parameters), minlength=VOCAB)
+    observed = np.bincount(_draws(logits, kernels, **parameters), minlength=VOCAB)
 
     assert observed[expected == 0].sum() == 0
     rare = expected < 5

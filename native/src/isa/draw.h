@@ -27,13 +27,13 @@ inline float tile_weights(const float* logits, int count, float peak, float inve
 
 // The weights are summed in tiles, in float32 inside and in float64 beyond; the tile that holds the quantile is then
 // computed again and walked. `peak` becomes the highest logit, or NaN if one is; where it is not finite, there is
-// nothing to draw from and the token is -1.
+// nothing to draw from and the token is 0.
 inline int64_t draw(const float* logits, int size, float temperature, double uniform, double* tile_ends, float* peak) {
     Floats most = splat(-INFINITY);
     each_vector(size / kLanes * kLanes, [&](int i, auto get, auto) { most = max(get(logits + i), most); });
     *peak = highest(most);
     for (int i = size / kLanes * kLanes; i < size; ++i) *peak = logits[i] > *peak ? logits[i] : *peak;
-    if (!(*peak > -INFINITY && *peak < INFINITY)) return -1;
+    if (!(*peak > -INFINITY && *peak < INFINITY)) return 0;
 
     const float inverse = 1.0f / temperature;
     float weights[kDrawTile];
@@ -46,7 +46,7 @@ inline int64_t draw(const float* logits, int size, float temperature, double uni
     }
     if (total != total) {
         *peak = NAN;
-        return -1;
+        return 0;
     }
     const double target = uniform * total;
     int low = 0, high = tiles - 1;  // the first tile that ends beyond the target

@@ -30,10 +30,13 @@ def select_device(config: EngineConfig) -> torch.device:
     return torch.device(wanted)
 
 
-def build_decoder(checkpoint: Checkpoint, config: EngineConfig, device: torch.device) -> Decoder[Any]:
-    """The decoder without its weights. Raises `BadCheckpoint` or `ConfigError`."""
+def build_decoder(
+    checkpoint: Checkpoint, config: EngineConfig, device: torch.device, kernels: CpuKernels | None
+) -> Decoder[Any]:
+    """The decoder without its weights, on the native `kernels` if there are some. Raises `BadCheckpoint` or
+    `ConfigError`.
+    """
     blueprint = read_blueprint(checkpoint.config)
-    kernels = _native_kernels(config, device)
     if kernels is not None:
         return NativeDecoder(blueprint, kernels, _weight_storage(config, checkpoint))
     if config.quantization is not None:
@@ -45,8 +48,8 @@ def build_decoder(checkpoint: Checkpoint, config: EngineConfig, device: torch.de
     )
 
 
-def _native_kernels(config: EngineConfig, device: torch.device) -> CpuKernels | None:
-    """None: the reference kernels are to run."""
+def select_native_kernels(config: EngineConfig, device: torch.device) -> CpuKernels | None:
+    """None: the reference kernels are to run. Raises `ConfigError` if that is not what was asked for."""
     if config.kernels == "reference":
         return None
     if device.type != "cpu":

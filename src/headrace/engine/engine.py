@@ -10,7 +10,7 @@ import torch
 
 from headrace.config.engine import EngineConfig
 from headrace.core.request import EngineInfo, Request, SequenceOutput, StepOutput, StepStats
-from headrace.engine.assemble import build_decoder, select_device
+from headrace.engine.assemble import build_decoder, select_device, select_native_kernels
 from headrace.engine.kv_cache import KvCache, size_cache
 from headrace.engine.machine import usable_cores
 from headrace.engine.runner import Runner
@@ -36,15 +36,17 @@ class Engine:
     def __init__(self, checkpoint: Checkpoint, config: EngineConfig, progress: Progress | None = None) -> None:
         began = time.monotonic()
         device = select_device(config)
+        native = select_native_kernels(config, device)
         if device.type == "cpu":
-            torch.set_num_threads(config.threads or usable_cores())
-        model = build_decoder(checkpoint, config, device)
+            # Beside the library's threads, those of torch would only take turns with them.
+            torch.set_num_threads(1 if native is not None else config.threads or usable_cores())
+        model = build_decoder(checkpoint, config, device, native)
         load_weights(model, checkpoint, progress)
 
         layout = model.kv_layout(config.block_size, config.kv_cache_dtype)
         num_blocks, max_model_len = size_cache(model.spec, config, layout, device)
         kv_cache = KvCache(layout, num_layers=model.spec.num_layers, num_blocks=num_blocks, device=device)
-        sampler = Sampler(model.spec.vocab_size, device)
+        sampler = Sampler(model.spec.vocab_size, device, native)
         self._runner = Runner(model, kv_cache, sampler, device=device)
         self._scheduler = Scheduler(
             num_blocks=num_blocks,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +16,11 @@ from headrace.engine.logits_rules import apply_rules, has_rules
 from headrace.engine.logprobs import token_logprobs
 from headrace.engine.randomness import uniforms
 from headrace.engine.truncation import truncate, truncates
+from headrace.kernels.native import NativeKernels
 from headrace.schedule.plan import PlanRow, RowResult
+
+_Way = Callable[[Tensor, Sequence[PlanRow]], tuple[Tensor, Tensor]]
+"""Chooses tokens for rows of logits: int64 [R], and the highest logits, float32 [R]."""
 
 
 class Sampler:
@@ -26,9 +30,11 @@ class Sampler:
     index. Work is done only for the rows and the rules that need it.
     """
 
-    def __init__(self, vocab_size: int, device: torch.device) -> None:
+    def __init__(self, vocab_size: int, device: torch.device, native: NativeKernels | None = None) -> None:
+        """`native`: kernels that draw faster than torch, where the device is a CPU that has them."""
         self.vocab_size = vocab_size
         self.device = device
+        self._native = native
 
     def sample(self, logits: Tensor, rows: Sequence[PlanRow]) -> list[RowResult]:
         """One result per row. `logits` [len(rows), vocab_size] float32 on the sampler's device; may be overwritten.
@@ -42,12 +48,11 @@ class Sampler:
         logits = logits.contiguous()
         reporting = [at for at, row in enumerate(rows) if row.sampling.logprobs is not None]
         ruled = any(has_rules(row) for row in rows)
-        greedy = [at for at, row in enumerate(rows) if row.sampling.greedy]
-        overwrites = ruled or len(greedy) < len(rows)
+        overwrites = ruled or not all(row.sampling.greedy for row in rows)
         raw = logits.clone() if reporting and overwrites else logits
         if ruled:
             apply_rules(logits, rows)
-        chosen, peaks = self._choose(logits, rows, greedy)
+        chosen, peaks = self._choose(logits, rows)
 
         reports: dict[int, TokenLogprobs | None] = {}
         if reporting:
@@ -88,26 +93,38 @@ class Sampler:
                 f"logits must be float32 [{num_rows}, {self.vocab_size}], got {logits.dtype} {list(logits.shape)}."
             )
 
-    def _choose(self, logits: Tensor, rows: Sequence[PlanRow], greedy: list[int]) -> tuple[Tensor, Tensor]:
-        """The chosen tokens, int64 [R], and the highest logits, float32 [R]. Overwrites the logits of other rows than
-        those at the places `greedy`.
+    def _choose(self, logits: Tensor, rows: Sequence[PlanRow]) -> tuple[Tensor, Tensor]:
+        """The chosen tokens, int64 [R], and the highest logits, float32 [R]. May overwrite the logits of rows that are
+        not greedy.
         """
-        if len(greedy) == len(rows):
-            chosen = _highest(logits)
-            return chosen, logits.gather(-1, chosen[:, None])[:, 0]
-        peaks = logits.amax(-1)
-        if not greedy:
-            return self._draw(logits, rows), peaks
-        drawing = [at for at, row in enumerate(rows) if not row.sampling.greedy]
+        groups: dict[_Way, list[int]] = {}
+        for at, row in enumerate(rows):
+            groups.setdefault(self._way(row.sampling), []).append(at)
+        if len(groups) == 1:
+            return next(iter(groups))(logits, rows)
         chosen = torch.empty(len(rows), dtype=torch.int64, device=self.device)
-        chosen[greedy] = _highest(logits[greedy])
-        chosen[drawing] = self._draw(logits[drawing], [rows[at] for at in drawing])
+        peaks = torch.empty(len(rows), dtype=torch.float32, device=self.device)
+        for way, members in groups.items():
+            chosen[members], peaks[members] = way(logits[members], [rows[at] for at in members])
         return chosen, peaks
 
-    def _draw(self, logits: Tensor, rows: Sequence[PlanRow]) -> Tensor:
+    def _way(self, sampling: TokenSampling) -> _Way:
+        """How a row with these parameters is chosen: that must not depend on the other rows."""
+        if sampling.greedy:
+            return _highest
+        if self._native is not None and not truncates(sampling, self.vocab_size):
+            return self._draw_native
+        return self._draw
+
+    def _draw_native(self, logits: Tensor, rows: Sequence[PlanRow]) -> tuple[Tensor, Tensor]:
+        assert self._native is not None
+        temperatures = torch.tensor([max(row.sampling.temperature, LOWEST_TEMPERATURE) for row in rows])
+        return self._native.draw(logits, temperatures, _quantiles(rows))
+
+    def _draw(self, logits: Tensor, rows: Sequence[PlanRow]) -> tuple[Tensor, Tensor]:
+        peaks = logits.amax(-1)
         weights = token_weights(logits, [row.sampling for row in rows])
-        quantiles = uniforms([row.sampling.seed + row.choice for row in rows], [row.output_index for row in rows])
-        return draw(weights, torch.from_numpy(quantiles).to(self.device))
+        return draw(weights, _quantiles(rows).to(self.device)), peaks
 
 
 def token_weights(logits: Tensor, sampling: Sequence[TokenSampling]) -> Tensor:
@@ -133,11 +150,18 @@ def token_weights(logits: Tensor, sampling: Sequence[TokenSampling]) -> Tensor:
     return weights
 
 
-def _highest(logits: Tensor) -> Tensor:
-    """The best token of each row, the lowest id on a tie; int64 [R]."""
-    if logits.device.type == "cpu":
-        return torch.from_numpy(logits.numpy().argmax(-1))  # torch's takes thirteen times as long
-    return logits.argmax(-1)
+def _quantiles(rows: Sequence[PlanRow]) -> Tensor:
+    """One uniform number in [0, 1) for each row's draw, float64."""
+    return torch.from_numpy(
+        uniforms([row.sampling.seed + row.choice for row in rows], [row.output_index for row in rows])
+    )
+
+
+def _highest(logits: Tensor, rows: Sequence[PlanRow]) -> tuple[Tensor, Tensor]:
+    """The best token of each row, the lowest id on a tie, and its logit."""
+    # On a CPU torch's takes thirteen times as long as numpy's.
+    chosen = torch.from_numpy(logits.numpy().argmax(-1)) if logits.device.type == "cpu" else logits.argmax(-1)
+    return chosen, logits.gather(-1, chosen[:, None])[:, 0]
 
 
 def _take(logits: Tensor, rows: list[int]) -> Tensor:

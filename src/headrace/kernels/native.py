@@ -155,3 +155,11 @@ class NativeKernels(Protocol):
     def paged_cache(self, memory: Tensor, shape: CacheShape) -> PagedCache:
         """A view on `memory`, uint8 [layers, 2 (keys, values), blocks, bytes of a block]."""
         ...
+
+    def draw(self, logits: Tensor, temperatures: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
+        """A token for each row: the one at its quantile (float64 [R], in [0, 1)) of softmax(logits / temperature).
+
+        `logits` float32 [R, V] stay as they are; `temperatures` float32 [R], above 0. Returns the tokens, int64 [R],
+        and the highest logits, float32 [R]: NaN if one is. A row whose highest logit is not finite gets token 0.
+        """
+        ...

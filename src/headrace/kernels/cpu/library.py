@@ -6,6 +6,7 @@ import importlib
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from headrace.kernels.native import CacheShape, DecoderShape, ForwardPass, Matrix, PagedCache
@@ -53,3 +54,9 @@ class CpuKernels:
 
     def paged_cache(self, memory: Tensor, shape: CacheShape) -> PagedCache:
         return self._library.KvCache(memory, **asdict(shape))
+
+    def draw(self, logits: Tensor, temperatures: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = torch.empty(len(logits), dtype=torch.int64)
+        peaks = torch.empty(len(logits), dtype=torch.float32)
+        self._library.draw(self._pool, logits, temperatures, quantiles, tokens, peaks)
+        return tokens, peaks
