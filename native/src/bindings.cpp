@@ -103,6 +103,7 @@ struct BoundCache {
                kv_kind_of(kind), block_size, num_kv_heads, head_dim} {
         require(array.shape(1) == 2 && static_cast<int64_t>(array.shape(3)) == view.block_bytes(),
                 "memory must be [layers, 2, blocks, block_bytes]");
+        require(reinterpret_cast<uintptr_t>(array.data()) % alignof(float) == 0, "memory must be aligned for floats");
     }
 
     Array<uint8_t, 4> memory;
@@ -213,6 +214,7 @@ std::vector<std::string> isa_levels() {
 }  // namespace headrace
 
 NB_MODULE(_native, m) {
+    // What is written to takes no conversion: a converted array is a copy, and what is written to that is lost.
     using namespace headrace;
     m.doc() = "Kernels for CPUs. headrace.kernels.native says what everything takes.";
     nb::set_leak_warnings(false);  // an engine that lives until the interpreter ends is no leak
@@ -230,14 +232,16 @@ NB_MODULE(_native, m) {
         .def_prop_ro("columns", &Matrix::columns)
         .def_prop_ro("kind", [](const Matrix& self) { return name_of(self.kind()); })
         .def_prop_ro("nbytes", &Matrix::bytes)
-        .def("read_rows", &read_rows, "rows"_a, "out"_a);
-    m.def("linear", &apply_linear, "pool"_a, "parts"_a, "bias"_a.none(), "x"_a, "out"_a, "add"_a = false);
+        .def("read_rows", &read_rows, "rows"_a, "out"_a.noconvert());
+    m.def("linear", &apply_linear, "pool"_a, "parts"_a, "bias"_a.none(), "x"_a, "out"_a.noconvert(),
+          "add"_a = false);
 
-    m.def("draw", &draw, "pool"_a, "logits"_a, "temperatures"_a, "uniforms"_a, "tokens"_a, "peaks"_a);
+    m.def("draw", &draw, "pool"_a, "logits"_a, "temperatures"_a, "uniforms"_a, "tokens"_a.noconvert(),
+          "peaks"_a.noconvert());
 
     nb::class_<BoundCache>(m, "KvCache")
-        .def(nb::init<const Array<uint8_t, 4>&, const std::string&, int, int, int>(), "memory"_a, "kind"_a,
-             "block_size"_a, "num_kv_heads"_a, "head_dim"_a)
+        .def(nb::init<const Array<uint8_t, 4>&, const std::string&, int, int, int>(), "memory"_a.noconvert(),
+             "kind"_a, "block_size"_a, "num_kv_heads"_a, "head_dim"_a)
         .def_static("block_bytes", &block_bytes, "kind"_a, "block_size"_a, "num_kv_heads"_a, "head_dim"_a);
 
     nb::class_<Decoder>(m, "Decoder")
@@ -251,6 +255,6 @@ NB_MODULE(_native, m) {
              "mlp_output_norm"_a.none(), "qk_norm"_a.none(), "q_norm"_a.none(), "k_norm"_a.none(), "rotation"_a,
              "scale"_a, "window"_a.none(), "soft_cap"_a.none())
         .def("forward", &forward, "token_ids"_a, "angles"_a, "magnitudes"_a, "slot_mapping"_a, "block_tables"_a,
-             "context_lens"_a, "query_start"_a, "kv"_a, "hidden"_a)
-        .def("logits", &logits, "hidden"_a, "logits"_a);
+             "context_lens"_a, "query_start"_a, "kv"_a, "hidden"_a.noconvert())
+        .def("logits", &logits, "hidden"_a, "logits"_a.noconvert());
 }

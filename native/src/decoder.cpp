@@ -49,7 +49,7 @@ Decoder::Decoder(std::shared_ptr<ThreadPool> pool, const Kernels& kernels, const
 
 void Decoder::set_ends(std::shared_ptr<const Matrix> embedding, std::vector<float> final_norm,
                        std::shared_ptr<const Matrix> lm_head) {
-    require(embedding->rows() == shape_.vocab_size && embedding->columns() == shape_.hidden_size,
+    require(embedding && embedding->rows() == shape_.vocab_size && embedding->columns() == shape_.hidden_size,
             "the embedding must be [vocab_size, hidden_size]");
     require(static_cast<int>(final_norm.size()) == shape_.hidden_size, "the final norm must have hidden_size weights");
     embedding_ = embedding;

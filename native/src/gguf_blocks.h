@@ -11,7 +11,7 @@ float half_to_float(uint16_t bits);
 uint16_t float_to_half(float value);  // to nearest, ties to even
 
 // 32 elements: value[i] = scale * quants[i] + minimum, with quants unsigned as in layout.h. For kinds with a header,
-// `a` and `b` are the block's bytes (see layout.h) and `super`, `super_minimum` those of the header, in float16.
+// `scale` and `minimum` are those of the header and `a` and `b` the block's own bytes (see layout.h).
 struct UnpackedBlock {
     uint8_t quants[kBlock];
     uint16_t scale = 0;    // float16

@@ -59,7 +59,8 @@ ActivationRows Activations::view(int first) const {
 
 Linear::Linear(std::vector<std::shared_ptr<const Matrix>> parts, std::vector<float> bias)
     : parts_(std::move(parts)), bias_(std::move(bias)) {
-    if (parts_.empty()) throw std::invalid_argument("a linear layer needs a matrix");
+    const bool complete = std::all_of(parts_.begin(), parts_.end(), [](const auto& part) { return part != nullptr; });
+    if (parts_.empty() || !complete) throw std::invalid_argument("a linear layer needs a matrix");
     columns_ = parts_.front()->columns();
     for (const auto& part : parts_) {
         if (part->columns() != columns_) throw std::invalid_argument("stacked matrices differ in columns");

@@ -62,6 +62,7 @@ void ThreadPool::stop() {
 
 void ThreadPool::run_shared(int tasks, Call call, void* context) {
     if (static_cast<uint64_t>(tasks) > kMask) throw std::length_error("too many tasks for one run");
+    const std::lock_guard<std::mutex> turn(turn_);
     // The last run's tasks are all done, so nobody reads these until the ticket says that there is a new run.
     call_.store(call, std::memory_order_relaxed);
     context_.store(context, std::memory_order_relaxed);

@@ -14,7 +14,7 @@ namespace headrace {
 // Runs tasks on its workers and on the calling thread. Workers spin for a moment between runs, then sleep.
 //
 // A run ends when its tasks are done, not when every worker has looked at it: a worker that the system has put aside
-// holds nobody up unless it is in the middle of a task. Only one thread may call `run` at a time.
+// holds nobody up unless it is in the middle of a task. Runs of several threads take turns. Tasks must not throw.
 class ThreadPool {
 public:
     // `threads` counts the caller. Throws std::invalid_argument if it is less than 1, std::system_error
@@ -57,6 +57,7 @@ private:
     std::atomic<void*> context_{nullptr};
     std::atomic<int> sleeping_{0};
     std::atomic<bool> stopping_{false};
+    std::mutex turn_;  // held by the thread whose run it is
     std::mutex mutex_;
     std::condition_variable wake_;
     std::vector<std::thread> workers_;

@@ -45,6 +45,7 @@ std::shared_ptr<uint8_t> map_chunk(size_t bytes) {
 
 std::shared_ptr<uint8_t> WeightMemory::take(size_t bytes) {
     bytes = round_up(bytes, kCacheLine);
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (!chunk_ || bytes > size_ - used_) {
         const size_t size = std::max(kChunk, round_up(bytes, kHugePage));
         chunk_ = map_chunk(size);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 
 namespace headrace {
 
@@ -13,10 +14,11 @@ namespace headrace {
 class WeightMemory {
 public:
     // `bytes` of memory that is zero and aligned to a cache line; its chunk is given back with the last of its owners.
-    // Throws std::bad_alloc.
+    // May be called by several threads. Throws std::bad_alloc.
     std::shared_ptr<uint8_t> take(size_t bytes);
 
 private:
+    std::mutex mutex_;
     std::shared_ptr<uint8_t> chunk_;
     size_t used_ = 0;
     size_t size_ = 0;

@@ -241,7 +241,8 @@ TEST(matrix_quantise) {
         std::fill_n(values.begin(), kBlock, 0.0f);
         std::fill_n(values.begin() + kBlock, kBlock, -0.75f);
         for (const Kind kind : {Kind::q8_0, Kind::q4_1}) {
-            const Matrix matrix = Matrix::quantize(setup.pool, setup.level, *setup.memory, kind, values.data(), rows, columns);
+            const Matrix matrix =
+                Matrix::quantize(setup.pool, setup.level, *setup.memory, kind, values.data(), rows, columns);
             std::vector<float> row(columns);
             for (int i = 0; i < rows * columns; ++i) {
                 if (i % columns == 0) matrix.read_row(i / columns, row.data());

@@ -121,6 +121,49 @@ TEST(row_rotate) {
     }
 }
 
+// Quantile by quantile, against sums in double precision over all tokens in order.
+TEST(row_draw) {
+    for (const Kernels* level : levels()) {
+        for (const int size : {1, 5, 127, 128, 129, 300, 1000}) {
+            const std::vector<float> logits = Random(size).normals(size, 3.0f);
+            std::vector<double> ends;
+            for (const float logit : logits) ends.push_back((ends.empty() ? 0.0 : ends.back()) + std::exp(logit / 0.8));
+            std::vector<double> scratch(draw_scratch(size));
+            for (int step = 0; step < 200; ++step) {
+                const double uniform = step / 200.0;
+                float peak;
+                const int64_t token = level->draw(logits.data(), size, 0.8f, uniform, scratch.data(), &peak);
+                CHECK(peak == *std::max_element(logits.begin(), logits.end()), level->name, size);
+                CHECK(token >= 0 && token < size, level->name, size, token);
+                if (token < 0 || token >= size) continue;
+                // The quantile lies within the token's part, but for what float32 rounds.
+                const double low = token > 0 ? ends[token - 1] / ends.back() : 0.0, high = ends[token] / ends.back();
+                CHECK(uniform >= low - 1e-5 && uniform <= high + 1e-5, level->name, size, uniform, token);
+            }
+        }
+    }
+}
+
+TEST(row_draw_from_nothing) {
+    for (const Kernels* level : levels()) {
+        for (const int at : {0, 7, 130, 199}) {
+            for (const float poison : {kNan, kInfinity}) {
+                std::vector<float> logits = Random(1).normals(200);
+                logits[at] = poison;
+                std::vector<double> scratch(draw_scratch(200));
+                float peak;
+                CHECK(level->draw(logits.data(), 200, 1.0f, 0.5, scratch.data(), &peak) == 0, level->name, at);
+                CHECK(!std::isfinite(peak), level->name, at, poison);
+            }
+            std::vector<float> masked(200, -kInfinity);
+            masked[at] = -3.0f;
+            std::vector<double> scratch(draw_scratch(200));
+            float peak;
+            CHECK(level->draw(masked.data(), 200, 1.0f, 0.999, scratch.data(), &peak) == at, level->name, at);
+        }
+    }
+}
+
 struct Quantised {
     std::vector<int8_t> quants;
     std::vector<int16_t> wide;

@@ -165,8 +165,12 @@ def test_what_is_refused(library: ModuleType, pool: Any) -> None:
         library.linear(pool, [matrix], np.zeros(3, np.float32), x, out)
     with pytest.raises(ValueError, match="needs a matrix"):
         library.linear(pool, [], None, x, out)
+    with pytest.raises(ValueError, match="needs a matrix"):
+        library.linear(pool, [None], None, x, out)
+    with pytest.raises(TypeError):  # these would be written to a copy
+        library.linear(pool, [matrix], None, x, out.astype(np.float64))
     with pytest.raises(TypeError):
-        library.linear(pool, [matrix], None, x.astype(np.float64), out)
+        library.linear(pool, [matrix], None, x, np.zeros((3, 4), np.float32)[:, ::2])
 
 
 def test_levels_and_threads_that_do_not_exist(library: ModuleType) -> None:

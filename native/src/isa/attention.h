@@ -17,38 +17,45 @@ constexpr float kNone = -INFINITY;
 
 constexpr int padded(int head_dim) { return (head_dim + 15) / 16 * 16; }
 
-// sums[r] += x[r][0:count] * matrix[0:count][0:16], for as many rows as fit the registers.
-template <int Rows, class Element>
-inline void multiply_tile(const float* x, int x_stride, const Element* matrix, int matrix_stride, int count, float* sums,
-                          int sums_stride) {
-    Floats parts[Rows][kGroupVectors];
-    unrolled<Rows>([&](auto r) {
-        unrolled<kGroupVectors>([&](auto v) { parts[r][v] = load(sums + r * sums_stride + v * kLanes); });
-    });
-    for (int k = 0; k < count; ++k, matrix += matrix_stride) {
-        Floats line[kGroupVectors];
-        unrolled<kGroupVectors>([&](auto v) { line[v] = load(matrix + v * kLanes); });
-        unrolled<Rows>([&](auto r) {
-            const Floats value = splat_from(x + r * x_stride + k);
-            unrolled<kGroupVectors>([&](auto v) { parts[r][v] = fma(value, line[v], parts[r][v]); });
-        });
+// sums[r] = x[r][0:count] * matrix[0:count][0:16 * Blocks]. The matrix comes in parts of `lines` lines, each part as one
+// pointer for every 16 columns: a key group has its dimensions as lines, a group of values its tokens.
+template <int Rows, int Blocks, class Element>
+inline void multiply_tile(const float* x, int x_stride, const Element* const* parts, int lines, int line_stride,
+                          int count, float* sums, int sums_stride) {
+    constexpr int kVectors = Blocks * kGroupVectors;
+    Floats totals[Rows][kVectors];
+    unrolled<Rows>([&](auto r) { unrolled<kVectors>([&](auto v) { totals[r][v] = zero(); }); });
+    for (; count > 0; count -= lines, x += lines, parts += Blocks) {
+        const int here = count < lines ? count : lines;
+        for (int k = 0; k < here; ++k) {
+            Floats line[kVectors];
+            unrolled<kVectors>([&](auto v) {
+                line[v] = load(parts[v / kGroupVectors] + k * line_stride + v % kGroupVectors * kLanes);
+            });
+            unrolled<Rows>([&](auto r) {
+                const Floats value = splat_from(x + r * x_stride + k);
+                unrolled<kVectors>([&](auto v) { totals[r][v] = fma(value, line[v], totals[r][v]); });
+            });
+        }
     }
     unrolled<Rows>([&](auto r) {
-        unrolled<kGroupVectors>([&](auto v) { store(sums + r * sums_stride + v * kLanes, parts[r][v]); });
+        unrolled<kVectors>([&](auto v) { store(sums + r * sums_stride + v * kLanes, totals[r][v]); });
     });
 }
 
-template <int Rows = 6, class Element>
-inline void multiply(int rows, const float* x, int x_stride, const Element* matrix, int matrix_stride, int count,
-                     float* sums, int sums_stride) {
-    while (rows >= Rows) {
-        multiply_tile<Rows>(x, x_stride, matrix, matrix_stride, count, sums, sums_stride);
-        x += Rows * x_stride;
-        sums += Rows * sums_stride;
-        rows -= Rows;
+// Rows whose sums of 32 columns fit the registers; with more rows, 16 columns are taken at a time.
+constexpr int kFewRows = 3;
+
+template <int Blocks, int Rows = Blocks == 2 ? kFewRows : 2 * kFewRows, class Element>
+inline void multiply(int rows, const float* x, int x_stride, const Element* const* parts, int lines, int line_stride,
+                     int count, float* sums, int sums_stride) {
+    for (; rows >= Rows; rows -= Rows, x += Rows * x_stride, sums += Rows * sums_stride) {
+        multiply_tile<Rows, Blocks>(x, x_stride, parts, lines, line_stride, count, sums, sums_stride);
     }
     if constexpr (Rows > 1) {
-        if (rows > 0) multiply<Rows - 1>(rows, x, x_stride, matrix, matrix_stride, count, sums, sums_stride);
+        if (rows > 0) {
+            multiply<Blocks, Rows - 1>(rows, x, x_stride, parts, lines, line_stride, count, sums, sums_stride);
+        }
     }
 }
 
@@ -117,7 +124,7 @@ inline float softmax_tile(float* scores, int begin, int end, float soft_cap, flo
     for (int v = 0; v < kVectors; ++v) {
         // Beyond the range: -inf - highest, whose exponential is 0.
         parts[v] = exponential(sub(parts[v], splat(highest)));
-        total = headrace::HEADRACE_ISA::add(total, parts[v]);
+        total = add(total, parts[v]);
         store(scores + v * kLanes, parts[v]);
     }
     return sum(total);
@@ -154,10 +161,19 @@ inline void attend_as(const AttentionLayer& layer, const AttentionTask& task, fl
         const int64_t first = int64_t{tile} * kKeyTile;
         const int begin = keys_begin > first ? static_cast<int>(keys_begin - first) / kKeyGroup * kKeyGroup : 0;
         const int end = keys_end - first < kKeyTile ? static_cast<int>(keys_end - first) : kKeyTile;
-        std::memset(scores, 0, sizeof(float) * rows * kKeyTile);
+        // Scores of keys before `begin` and after `end` are not written, and masked below.
         for (int key = begin; key < end; key += kKeyGroup) {
-            multiply(rows, queries, width, cached.key_group(first + key), kKeyGroup, head_dim, scores + key, kKeyTile);
-            if constexpr (sizeof(Element) == 1) {
+            const Element* const groups[2] = {cached.key_group(first + key),
+                                              key + kKeyGroup < end ? cached.key_group(first + key + kKeyGroup) : nullptr};
+            if (rows <= kFewRows && groups[1]) {
+                multiply<2>(rows, queries, width, groups, head_dim, kKeyGroup, head_dim, scores + key, kKeyTile);
+                key += kKeyGroup;
+            } else {
+                multiply<1>(rows, queries, width, groups, head_dim, kKeyGroup, head_dim, scores + key, kKeyTile);
+            }
+        }
+        if constexpr (sizeof(Element) == 1) {
+            for (int key = begin; key < end; key += kKeyGroup) {
                 for (int v = 0; v < kGroupVectors; ++v) {
                     const Floats scale = load(cached.scales(layer.keys, first + key) + v * kLanes);
                     for (int row = 0; row < rows; ++row) {
@@ -182,20 +198,33 @@ inline void attend_as(const AttentionLayer& layer, const AttentionTask& task, fl
             }
         }
 
-        std::memset(part, 0, sizeof(float) * rows * width);
+        const Element* values[kKeyTile / kKeyGroup];
         for (int key = begin; key < end; key += kKeyGroup) {
-            const int count = end - key < kKeyGroup ? end - key : kKeyGroup;
+            values[(key - begin) / kKeyGroup] = cached.value(first + key);
             if constexpr (sizeof(Element) == 1) {
                 const float* scales = cached.scales(layer.values, first + key);
+                const int count = end - key < kKeyGroup ? end - key : kKeyGroup;
                 for (int row = 0; row < rows; ++row) {
                     float* at = scores + row * kKeyTile + key;
                     for (int i = 0; i < count; ++i) at[i] *= scales[i];
                 }
             }
-            const Element* values = cached.value(first + key);
-            for (int i = 0; i < width; i += kKeyGroup) {
-                multiply(rows, scores + key, kKeyTile, values + i, width, count, part + i, width);
+        }
+        const int groups = (end - begin + kKeyGroup - 1) / kKeyGroup;
+        for (int i = 0; i < width;) {
+            const bool both = rows <= kFewRows && i + kKeyGroup < width;
+            const Element* columns[2 * kKeyTile / kKeyGroup];
+            for (int group = 0; group < groups; ++group) {
+                if (both) {
+                    columns[2 * group] = values[group] + i;
+                    columns[2 * group + 1] = values[group] + i + kKeyGroup;
+                } else {
+                    columns[group] = values[group] + i;
+                }
             }
+            const auto sum = both ? multiply<2, kFewRows, Element> : multiply<1, 2 * kFewRows, Element>;
+            sum(rows, scores + begin, kKeyTile, columns, kKeyGroup, width, end - begin, part + i, width);
+            i += both ? 2 * kKeyGroup : kKeyGroup;
         }
         for (int row = 0; row < rows; ++row) {
             if (task.partials) {

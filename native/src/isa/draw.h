@@ -20,7 +20,7 @@ inline float tile_weights(const float* logits, int count, float peak, float inve
             weight = keep_range(weight, 0, rest, zero());
         }
         store(weights + i, weight);
-        total = headrace::HEADRACE_ISA::add(total, weight);
+        total = add(total, weight);
     }
     return sum(total);
 }

@@ -17,9 +17,9 @@ inline void write(const GemmTarget& target, int row, int v, Floats result) {
     float* to = target.out + row * target.stride + v * kLanes;
     if (target.bias) {
         const float* bias = target.bias + v * kLanes;
-        result = headrace::HEADRACE_ISA::add(result, whole ? load(bias) : load_first(bias, count));
+        result = add(result, whole ? load(bias) : load_first(bias, count));
     }
-    if (target.add) result = headrace::HEADRACE_ISA::add(whole ? load(to) : load_first(to, count), result);
+    if (target.add) result = add(whole ? load(to) : load_first(to, count), result);
     if (whole) {
         store(to, result);
     } else {
@@ -76,21 +76,21 @@ void float_panel(const uint8_t* panel, const ActivationRows& x, int begin, int e
 
 // --- integer weights
 
-// Bits of quad 4 * Half + j of the panel's columns `v`.
-template <Kind K, int Half>
+// Bits of quad 4 * Part + j of the panel's columns `v`.
+template <Kind K, int Part>
 inline Bytes load_quad(const uint8_t* block, int j, int v) {
     constexpr int kVector = 4 * kLanes;
     if constexpr (quant_bits(K) == 8) {
-        return load_bytes(block + ((4 * Half + j) * kPanelVectors + v) * kVector);
+        return load_bytes(block + ((4 * Part + j) * kPanelVectors + v) * kVector);
     } else {
         Bytes low = load_bytes(block + (j * kPanelVectors + v) * kVector);
-        low = bits_and(Half ? shift_right<4>(low) : low, 15);
+        low = bits_and(Part ? shift_right<4>(low) : low, 15);
         if constexpr (quant_bits(K) == 4) return low;
         const uint8_t* high = block + 4 * kPanelVectors * kVector;
         if constexpr (quant_bits(K) == 5) {
             const Bytes bits = load_bytes(high + v * kVector);
             Bytes fifth;
-            switch (4 * Half + j) {
+            switch (4 * Part + j) {
                 case 0: fifth = shift_left<4>(bits); break;
                 case 1: fifth = shift_left<3>(bits); break;
                 case 2: fifth = shift_left<2>(bits); break;
@@ -102,7 +102,7 @@ inline Bytes load_quad(const uint8_t* block, int j, int v) {
             }
             return bits_or(low, bits_and(fifth, 16));
         } else {
-            const Bytes bits = load_bytes(high + (Half * kPanelVectors + v) * kVector);
+            const Bytes bits = load_bytes(high + (Part * kPanelVectors + v) * kVector);
             Bytes two;
             switch (j) {
                 case 0: two = shift_left<4>(bits); break;

@@ -33,7 +33,7 @@ inline Floats exponential(Floats x) {
     p = fma(p, r, splat(4.1665795894e-2f));
     p = fma(p, r, splat(1.6666665459e-1f));
     p = fma(p, r, splat(5.0000001201e-1f));
-    p = headrace::HEADRACE_ISA::add(fma(p, mul(r, r), r), splat(1.0f));
+    p = add(fma(p, mul(r, r), r), splat(1.0f));
     return zero_below(x, lowest, mul(p, power_of_two(n)));
 }
 
@@ -44,11 +44,11 @@ inline float exponential(float x) {
 }
 
 inline Floats sigmoid(Floats x) {
-    return div(splat(1.0f), headrace::HEADRACE_ISA::add(splat(1.0f), exponential(sub(zero(), x))));
+    return div(splat(1.0f), add(splat(1.0f), exponential(sub(zero(), x))));
 }
 
 inline Floats tanh(Floats x) {  // 2 * sigmoid(2x) - 1
-    return fma(splat(2.0f), sigmoid(headrace::HEADRACE_ISA::add(x, x)), splat(-1.0f));
+    return fma(splat(2.0f), sigmoid(add(x, x)), splat(-1.0f));
 }
 
 inline void rms_norm(const float* x, const float* weight, float eps, int size, float* out) {
@@ -63,7 +63,7 @@ inline void rms_norm(const float* x, const float* weight, float eps, int size, f
 
 inline void add_rows(float* x, const float* y, int size) {
     each_vector(size, [&](int i, auto get, auto put) {
-        put(x + i, headrace::HEADRACE_ISA::add(get(x + i), get(y + i)));
+        put(x + i, add(get(x + i), get(y + i)));
     });
 }
 
@@ -92,7 +92,7 @@ inline void quantize(const float* x, int size, const QuantisedRow& out) {
             for (int i = half * kBlock / 2; i < (half + 1) * kBlock / 2; i += kLanes) {
                 const Floats whole = round(mul(load(x + i), inverse));
                 store_rounded(quants + i, whole);
-                total = headrace::HEADRACE_ISA::add(total, whole);
+                total = add(total, whole);
             }
             halves[half] = sum(total);
         }

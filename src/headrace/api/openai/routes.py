@@ -172,7 +172,9 @@ async def _prompt_view(
 
 def _fingerprint(services: Services, config: ServeConfig) -> str:
     """`headrace-<version>-<8 hex digits>`: changes when what decides the tokens does."""
-    facts = "\n".join((services.model_root, config.engine.dtype, config.engine.device, str(config.model.revision)))
+    engine = config.engine
+    precision = (engine.dtype, engine.quantization, engine.kv_cache_dtype, engine.device, engine.kernels)
+    facts = "\n".join(map(str, (services.model_root, config.model.revision, *precision)))
     return f"headrace-{__version__}-{hashlib.blake2b(facts.encode(), digest_size=4).hexdigest()}"
 
 
