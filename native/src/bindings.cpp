@@ -99,10 +99,10 @@ void apply_linear(const Pool& pool, const std::vector<std::shared_ptr<Matrix>>& 
 struct BoundCache {
     BoundCache(const Array<uint8_t, 4>& array, const std::string& kind, int block_size, int num_kv_heads, int head_dim)
         : memory(array),
-          view{array.data(), static_cast<int64_t>(array.shape(0)), static_cast<int64_t>(array.shape(2)),
+          view{array.data(), static_cast<int64_t>(array.shape(1)), static_cast<int64_t>(array.shape(0)),
                kv_kind_of(kind), block_size, num_kv_heads, head_dim} {
-        require(array.shape(1) == 2 && static_cast<int64_t>(array.shape(3)) == view.block_bytes(),
-                "memory must be [layers, 2, blocks, block_bytes]");
+        require(array.shape(2) == 2 && static_cast<int64_t>(array.shape(3)) == view.block_bytes(),
+                "memory must be [blocks, layers, 2, block_bytes]");
         require(reinterpret_cast<uintptr_t>(array.data()) % alignof(float) == 0, "memory must be aligned for floats");
     }
 

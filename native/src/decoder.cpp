@@ -239,7 +239,7 @@ void Decoder::attend(int index, const DecoderInput& input, const KvCache& cache)
     attended_.prepare(tokens_, layer.attention_out);
     const AttentionLayer attention{
         qkv_.data(),       attended_.values(), cache.keys(index),  cache.values(index),
-        layer.qkv.rows(),  cache.block_bytes(), cache.kind,        cache.block_size,
+        layer.qkv.rows(),  cache.block_stride(), cache.kind,       cache.block_size,
         shape_.num_heads,  shape_.num_kv_heads, shape_.head_dim,   layer.scale,
         layer.soft_cap,    layer.window,
     };
@@ -284,8 +284,8 @@ void Decoder::rotate_and_store(const DecoderLayer& layer, int token, const Decod
     const int64_t block = input.slots[token] / cache.block_size, slot = input.slots[token] % cache.block_size;
     const int64_t row_bytes = (cache.block_bytes() - (cache.kind == KvKind::i8 ? 4 * cache.block_size * kv_heads : 0)) /
                               (int64_t{cache.block_size} * kv_heads);
-    uint8_t* const key_block = cache.keys(index) + block * cache.block_bytes();
-    uint8_t* const value_block = cache.values(index) + block * cache.block_bytes();
+    uint8_t* const key_block = cache.keys(index) + block * cache.block_stride();
+    uint8_t* const value_block = cache.values(index) + block * cache.block_stride();
     for (int head = 0; head < kv_heads; ++head) {
         const int64_t at = int64_t{head} * cache.block_size;
         const int64_t scale = row_bytes * kv_heads * cache.block_size + 4 * (at + slot);

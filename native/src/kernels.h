@@ -62,7 +62,7 @@ struct AttentionLayer {
     const uint8_t* keys;
     const uint8_t* values;
     int64_t query_stride;
-    int64_t block_bytes;
+    int64_t block_stride;  // bytes
     KvKind kind;
     int block_size;
     int num_heads;

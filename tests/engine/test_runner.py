@@ -37,11 +37,11 @@ class MadeUpModel:
         self.most_rows = 0
 
     def kv_view(self, memory: torch.Tensor, layout: KvLayout) -> torch.Tensor:
-        """[slots, 2 layers times keys and values]: a token leaves a number in each."""
-        return memory.view(torch.float32).flatten(0, 1).flatten(1).T
+        """[blocks, 4 tokens, 2 layers, keys and values]: a token leaves a number in each."""
+        return memory.view(torch.float32).permute(0, 3, 1, 2)
 
     def forward(self, token_ids: torch.Tensor, batch: AttentionBatch, kv: torch.Tensor) -> torch.Tensor:
-        kv[batch.slot_mapping] = self._by_token[token_ids, :1]
+        kv[batch.slot_mapping // 4, batch.slot_mapping % 4] = self._by_token[token_ids, :1, None]
         return self._by_token[token_ids] + self._by_position[batch.positions]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -99,7 +99,7 @@ def test_prompt_logprobs_are_those_of_the_model() -> None:
     steps = Steps(budget=1000)
     entries = owed(steps.run(request("a", ids, prompt_logprobs=1))["a", 0])
     batch = SimpleNamespace(positions=torch.arange(30), slot_mapping=torch.arange(30))
-    expected = steps.model.forward(torch.tensor(ids), batch, torch.empty(30, 4)).log_softmax(-1)
+    expected = steps.model.forward(torch.tensor(ids), batch, torch.empty(8, 4, 2, 2)).log_softmax(-1)
     assert [entry.token_id for entry in entries] == ids[1:]
     for position, entry in enumerate(entries):
         assert entry.logprob == pytest.approx(expected[position, ids[position + 1]].item(), abs=1e-5)

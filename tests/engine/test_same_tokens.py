@@ -99,7 +99,7 @@ def test_with_another_number_of_threads(make: Callable[..., Engine], alone: list
 
 def test_after_preemption(make: Callable[..., Engine], engine: Engine, alone: list, kind: Kind) -> None:
     """Room for one sequence and a half: of two, one is preempted and computed again."""
-    block_bytes = engine._runner._kv_cache.memory[:, :, 0].numel()
+    block_bytes = engine._runner._kv_cache.memory[0].numel()
     engine = make(max_model_len=256, kv_cache_memory_bytes=20 * block_bytes, enable_prefix_caching=False)
     preemptions = 0
     requests = [sampled("first"), sampled("second")]

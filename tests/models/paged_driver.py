@@ -65,7 +65,7 @@ class PagedDriver:
         self.model = model
         self.block_size = block_size or (4 if model.kernels == "reference" else 16)
         layout = model.kv_layout(self.block_size, kv)
-        memory = torch.empty(model.spec.num_layers, 2, num_blocks + 1, layout.block_bytes, dtype=torch.uint8)
+        memory = torch.empty(num_blocks + 1, model.spec.num_layers, 2, layout.block_bytes, dtype=torch.uint8)
         if model.kernels == "reference":
             memory.view(layout.float_dtype).fill_(50.0)
         else:

@@ -107,7 +107,7 @@ def exact(checkpoint: Checkpoint) -> TorchDecoder:
 def logits(model: Decoder[Any]) -> torch.Tensor:
     """Of a prompt of 16 tokens, in block 1."""
     layout = model.kv_layout(16, "float32")
-    kv = model.kv_view(torch.zeros(1, 2, 2, layout.block_bytes, dtype=torch.uint8), layout)
+    kv = model.kv_view(torch.zeros(2, 1, 2, layout.block_bytes, dtype=torch.uint8), layout)
     batch = AttentionBatch(
         positions=torch.arange(16),
         slot_mapping=torch.arange(16, 32),

@@ -83,7 +83,7 @@ struct CachedHead {
 
 private:
     const uint8_t* block(const uint8_t* cache, int64_t position) const {
-        return cache + block_table[position / layer.block_size] * layer.block_bytes;
+        return cache + block_table[position / layer.block_size] * layer.block_stride;
     }
 };
 

@@ -29,11 +29,13 @@ DEFAULT_CUDA_SHARE = 0.85
 class KvCache:
     """Keys and values of every layer, in `num_blocks` blocks beside the null block 0.
 
-    `memory` is uint8 [layers, 2 (keys, values), blocks, layout.block_bytes]; what the bytes mean, the decoder knows.
+    `memory` is uint8 [blocks, layers, 2 (keys, values), layout.block_bytes]; what the bytes mean, the decoder knows.
+    All layers of a block lie together, so that memory fills up from its beginning: the system gives it out in pages of
+    2 MB.
     """
 
     def __init__(self, layout: KvLayout, *, num_layers: int, num_blocks: int, device: torch.device) -> None:
-        shape = (num_layers, 2, num_blocks + 1, layout.block_bytes)
+        shape = (num_blocks + 1, num_layers, 2, layout.block_bytes)
         try:
             self.memory = _zeros(shape, device)
         except (MemoryError, torch.OutOfMemoryError):
@@ -51,14 +53,14 @@ class KvCache:
         the step and live on.
         """
         for source, target in copies:
-            self.memory[:, :, target].copy_(self.memory[:, :, source])
+            self.memory[target].copy_(self.memory[source])
 
     def scrub(self, block_ids: Iterable[int]) -> None:
         """Make whatever is not finite in these blocks 0, for who gets them next: attention may weigh the slots of a
         block that are not its own by zero, and zero times NaN is NaN. Finite values, which others may share, stay.
         """
         for block in block_ids:
-            self._floats[:, :, block].nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+            self._floats[block].nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def block_bytes(spec: DecoderSpec, layout: KvLayout) -> int:

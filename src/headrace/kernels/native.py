@@ -153,7 +153,7 @@ class NativeKernels(Protocol):
         ...
 
     def paged_cache(self, memory: Tensor, shape: CacheShape) -> PagedCache:
-        """A view on `memory`, uint8 [layers, 2 (keys, values), blocks, bytes of a block]."""
+        """A view on `memory`, uint8 [blocks, layers, 2 (keys, values), bytes of a block]."""
         ...
 
     def draw(self, logits: Tensor, temperatures: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:

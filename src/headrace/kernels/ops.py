@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class LayerKV:
-    """One layer's part of the paged KV cache: each [num_blocks, block_size, num_kv_heads, head_dim].
+    """One layer's part of the paged KV cache: each [num_blocks, block_size, num_kv_heads, head_dim], blocks apart.
 
     Block 0 belongs to nobody and is always finite: padded block tables point at it.
     """

@@ -54,8 +54,10 @@ class ReferenceOps:
         swapped = rotated.roll(rotary_dim // 2, dims=-1)
         rotated.mul_(rotation.cos).addcmul_(swapped, rotation.sin)
         keys = qk[:, -values.shape[1] :]
-        kv.keys.flatten(0, 1)[slots] = keys
-        kv.values.flatten(0, 1)[slots] = values
+        block_size = kv.keys.shape[1]
+        where = (slots // block_size, slots % block_size)
+        kv.keys[where] = keys
+        kv.values[where] = values
 
     def attention(self, batch: AttentionBatch, rules: AttentionRules, block_size: int) -> Attention:
         return PagedAttention(batch, rules, block_size)

@@ -72,7 +72,7 @@ class Decoder(Protocol[KvView]):
         ...
 
     def kv_view(self, memory: Tensor, layout: KvLayout) -> KvView:
-        """What `forward` takes as its KV cache: a view on `memory`, uint8 [layers, 2, blocks, layout.block_bytes]."""
+        """What `forward` takes as its KV cache: a view on `memory`, uint8 [blocks, layers, 2, layout.block_bytes]."""
         ...
 
     def forward(self, token_ids: Tensor, batch: AttentionBatch, kv: KvView) -> Tensor:

@@ -87,7 +87,8 @@ class TorchDecoder:
 
     def kv_view(self, memory: Tensor, layout: KvLayout) -> list[LayerKV]:
         shape = (layout.block_size, self.spec.num_kv_heads, self.spec.head_dim)
-        return [LayerKV(keys=keys, values=values) for keys, values in memory.view(self.dtype).unflatten(-1, shape)]
+        layers = memory.view(self.dtype).unflatten(-1, shape).unbind(1)
+        return [LayerKV(keys=layer[:, 0], values=layer[:, 1]) for layer in layers]
 
     @torch.inference_mode()
     def forward(self, token_ids: Tensor, batch: AttentionBatch, kv: Sequence[LayerKV]) -> Tensor:

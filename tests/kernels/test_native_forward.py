@@ -90,7 +90,7 @@ def embedding() -> NDArray[np.float32]:
 
 def new_cache(library: ModuleType, kind: str = "f32") -> Any:
     size = library.KvCache.block_bytes(kind, BLOCK_SIZE, KV_HEADS, HEAD_DIM)
-    return library.KvCache(np.full((1, 2, BLOCKS, size), 255, np.uint8), kind, BLOCK_SIZE, KV_HEADS, HEAD_DIM)
+    return library.KvCache(np.full((BLOCKS, 1, 2, size), 255, np.uint8), kind, BLOCK_SIZE, KV_HEADS, HEAD_DIM)
 
 
 def tables() -> NDArray[np.int64]:
@@ -226,8 +226,8 @@ def test_caches_that_are_refused(library: ModuleType) -> None:
     with pytest.raises(ValueError, match="unknown kind of KV cache: i4"):
         library.KvCache.block_bytes("i4", 16, KV_HEADS, HEAD_DIM)
     with pytest.raises(ValueError, match="memory must be"):
-        library.KvCache(np.zeros((1, 2, 3, 100), np.uint8), "f32", 16, KV_HEADS, HEAD_DIM)
-    other = library.KvCache(np.zeros((2, 2, 3, 2048), np.uint8), "f32", 16, KV_HEADS, HEAD_DIM)
+        library.KvCache(np.zeros((3, 1, 2, 100), np.uint8), "f32", 16, KV_HEADS, HEAD_DIM)
+    other = library.KvCache(np.zeros((3, 2, 2, 2048), np.uint8), "f32", 16, KV_HEADS, HEAD_DIM)
     with pytest.raises(ValueError, match="made for another decoder"):
         decoder(library, library.Pool(1)).forward(**batch((5,), (5,), token_ids()), kv=other)
 
@@ -237,7 +237,7 @@ def test_the_tree_s_own_names_reach_the_library(library: ModuleType) -> None:
     shape = CacheShape(kind="i8", block_size=BLOCK_SIZE, num_kv_heads=KV_HEADS, head_dim=HEAD_DIM)
     size = kernels.block_bytes(shape)
     assert size == KV_HEADS * BLOCK_SIZE * (HEAD_DIM + 4)
-    kernels.paged_cache(torch.zeros(1, 2, 3, size, dtype=torch.uint8), shape)
+    kernels.paged_cache(torch.zeros(3, 1, 2, size, dtype=torch.uint8), shape)
     with pytest.raises(ValueError, match="no weights yet"):
         kernels.forward_pass(SHAPE).logits(random(1, HIDDEN), np.empty((1, VOCABULARY), np.float32))
 
