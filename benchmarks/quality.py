@@ -28,7 +28,7 @@ from contenders import FLOAT32_FOLDER, LLAMA_BIN, LLAMA_Q4_0, LLAMA_SOURCE
 from torch import Tensor
 
 from headrace.config.engine import EngineConfig
-from headrace.engine.assemble import build_decoder
+from headrace.engine.assemble import build_decoder, select_native_kernels
 from headrace.engine.kv_cache import KvCache
 from headrace.engine.machine import usable_cores
 from headrace.hub import open_checkpoint
@@ -95,7 +95,7 @@ def llama_cpp(label: str, path: Path, threads: int) -> Candidate:
 def headrace_logits(model: str, config: EngineConfig, windows: Sequence[list[int]]) -> Logits:
     """Each window as one prompt in one step, in blocks 1, 2, 3, … of a KV cache of its own."""
     checkpoint = open_checkpoint(model)
-    decoder = build_decoder(checkpoint, config, CPU)
+    decoder = build_decoder(checkpoint, config, CPU, select_native_kernels(config, CPU))
     load_weights(decoder, checkpoint)
     layout = decoder.kv_layout(config.block_size, config.kv_cache_dtype)
     num_blocks = -(-max(map(len, windows)) // config.block_size)

@@ -12,7 +12,7 @@ import torch
 
 from headrace.config.engine import EngineConfig
 from headrace.core.errors import ConfigError
-from headrace.engine.assemble import build_decoder
+from headrace.engine.assemble import build_decoder, select_native_kernels
 from headrace.hub import Checkpoint, WeightFormat, open_checkpoint
 from headrace.models import NativeDecoder, TorchDecoder
 
@@ -31,7 +31,8 @@ FLOAT = Checkpoint(name="tiny", path=Path("tiny"), format=WeightFormat.SAFETENSO
 
 
 def build(checkpoint: Checkpoint = FLOAT, device: torch.device = CPU, **config: Any) -> TorchDecoder | NativeDecoder:
-    return build_decoder(checkpoint, EngineConfig(**config), device)
+    engine = EngineConfig(**config)
+    return build_decoder(checkpoint, engine, device, select_native_kernels(engine, device))
 
 
 @pytest.fixture
