@@ -19,7 +19,6 @@ from headrace.kernels.native import CacheShape, DecoderShape
 from headrace.kernels.ops import AttentionBatch, AttentionRules, LayerKV
 from headrace.kernels.paged_attention import PagedAttention
 
-LIBRARY = "headrace.kernels.cpu._native"
 HEADS, KV_HEADS, HEAD_DIM, VOCABULARY, BLOCK_SIZE, BLOCKS = 4, 2, 16, 300, 16, 40
 HIDDEN, KEY = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
 SHAPE = DecoderShape(
@@ -37,18 +36,6 @@ SHAPE = DecoderShape(
 RULES = AttentionRules(scale=0.3, window=None, soft_cap=None)
 BATCH = {"contexts": (100, 37, 20, 130), "counts": (1, 1, 20, 70)}
 """Single tokens first, then chunks; their earlier tokens are written to the cache by a first batch."""
-
-
-@pytest.fixture(scope="module")
-def library() -> ModuleType:
-    return pytest.importorskip(LIBRARY, reason="the native library was not built")
-
-
-@pytest.fixture(params=["portable", "avx2", "avx512", "avx512vnni"])
-def pool(request: pytest.FixtureRequest, library: ModuleType) -> Any:
-    if request.param not in library.isa_levels():
-        pytest.skip(f"no {request.param} on this machine")
-    return library.Pool(2, request.param)
 
 
 def random(*shape: int, seed: int = 0) -> NDArray[np.float32]:

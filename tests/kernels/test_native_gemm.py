@@ -14,23 +14,10 @@ from numpy.typing import NDArray
 
 from headrace.kernels.native import GROUP, MATRIX_KINDS
 
-LIBRARY = "headrace.kernels.cpu._native"
 INTEGER_KINDS = [kind for kind in MATRIX_KINDS if kind.startswith("q")]
 BLOCK_BYTES = {"q4_0": 18, "q4_1": 20, "q5_0": 22, "q5_1": 24, "q8_0": 34, "q4_k": 144, "q5_k": 176, "q6_k": 210}
 SCALE_BYTES = {"q6_k": (208,), "q4_1": (0, 2), "q5_1": (0, 2), "q4_k": (0, 2), "q5_k": (0, 2)}
 """Where in a block float16 numbers begin; for the kinds that are not here, at its front."""
-
-
-@pytest.fixture(scope="module")
-def library() -> ModuleType:
-    return pytest.importorskip(LIBRARY, reason="the native library was not built")
-
-
-@pytest.fixture(params=["portable", "avx2", "avx512", "avx512vnni"])
-def pool(request: pytest.FixtureRequest, library: ModuleType) -> Any:
-    if request.param not in library.isa_levels():
-        pytest.skip(f"no {request.param} on this machine")
-    return library.Pool(2, request.param)
 
 
 def columns_of(kind: str) -> int:
@@ -181,4 +168,4 @@ def test_levels_and_threads_that_do_not_exist(library: ModuleType) -> None:
 
 
 def test_importing_twice_gives_the_same_library(library: ModuleType) -> None:
-    assert importlib.import_module(LIBRARY) is library
+    assert importlib.import_module("headrace.kernels.cpu._native") is library

@@ -41,16 +41,12 @@ class WeightStorage(StrEnum):
 
 
 _FLOATS = {
-    WeightStorage.FLOAT32: ("f32", torch.float32),
-    WeightStorage.FLOAT16: ("f16", torch.float16),
-    WeightStorage.BFLOAT16: ("bf16", torch.bfloat16),
-}
-_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
-_KV_FLOATS = {
     "float32": ("f32", torch.float32),
     "float16": ("f16", torch.float16),
     "bfloat16": ("bf16", torch.bfloat16),
 }
+"""What the library and torch call the float types of the flags, for weights and for keys and values."""
+_NAMES = {kind: name for name, (kind, _) in _FLOATS.items()}
 _VECTORS = (
     *("qkv_bias", "attention_out_bias", "gate_up_bias", "down_bias"),
     *("attention_input_norm", "attention_output_norm", "mlp_input_norm", "mlp_output_norm"),
@@ -139,7 +135,7 @@ class NativeDecoder:
                 float_dtype=torch.float32,
                 floats_from=block_bytes - scales,
             )
-        return KvLayout(dtype=dtype, block_size=block_size, block_bytes=block_bytes, float_dtype=_KV_FLOATS[dtype][1])
+        return KvLayout(dtype=dtype, block_size=block_size, block_bytes=block_bytes, float_dtype=_FLOATS[dtype][1])
 
     def kv_view(self, memory: Tensor, layout: KvLayout) -> PagedCache:
         return self._kernels.paged_cache(memory, self._cache_shape(layout.block_size, layout.dtype))
@@ -165,7 +161,7 @@ class NativeDecoder:
         return logits
 
     def _cache_shape(self, block_size: int, dtype: str) -> CacheShape:
-        kind = "i8" if dtype == "int8" else _KV_FLOATS[dtype][0]
+        kind = "i8" if dtype == "int8" else _FLOATS[dtype][0]
         return CacheShape(
             kind=kind, block_size=block_size, num_kv_heads=self.spec.num_kv_heads, head_dim=self.spec.head_dim
         )
