@@ -7,9 +7,9 @@
 
 namespace headrace {
 
-// [blocks, layers, 2, block_bytes]; index 0 of the third dimension are the keys. Each block of them holds, head by head, groups
-// of 16 keys [padded head_dim, 16], or values [block_size, padded head_dim]; padded to a multiple of 16. i8 has the
-// float32 scales [heads, block_size] after that.
+// [blocks, layers, 2, block_bytes]; index 0 of the third dimension are the keys. Each block of them holds, head by
+// head, groups of 16 keys [padded head_dim, 16], or values [block_size, padded head_dim]; padded to a multiple of 16.
+// i8 has the float32 scales [heads, block_size] after that.
 struct KvCache {
     uint8_t* memory;
     int64_t num_layers;

@@ -115,8 +115,23 @@ inline Ints widen(__m256i shorts) { return _mm256_madd_epi16(shorts, _mm256_set1
 // steps of a block. Without a byte dot product, pairs are summed in 16 bits, as many as cannot overflow:
 // steps * 2 * (2^Bits - 1) * 127 < 2^15.
 template <int Bits>
-struct Dot;
+struct Dot {
+    static constexpr int kSafeSteps = Bits == 5 ? 4 : 2;
+    __m256i shorts = _mm256_setzero_si256();
+    __m256i ints = _mm256_setzero_si256();
+    static Bytes input(const int8_t* quants, const int16_t*, int64_t at) { return splat_quad(quants + at); }
+    template <int Step>
+    void step(Bytes weights, Bytes x) {
+        shorts = keep_order(_mm256_add_epi16(shorts, _mm256_maddubs_epi16(weights, x)));
+        if (Step % kSafeSteps == kSafeSteps - 1) {
+            ints = _mm256_add_epi32(ints, widen(shorts));
+            shorts = _mm256_setzero_si256();
+        }
+    }
+    Ints total() const { return ints; }
+};
 
+// A whole block of 4 bits fits: the sums are widened once, and no register is taken for wider ones.
 template <>
 struct Dot<4> {
     __m256i shorts = _mm256_setzero_si256();
@@ -126,38 +141,6 @@ struct Dot<4> {
         shorts = keep_order(_mm256_add_epi16(shorts, _mm256_maddubs_epi16(weights, x)));
     }
     Ints total() const { return widen(shorts); }
-};
-
-template <>
-struct Dot<5> {
-    __m256i shorts = _mm256_setzero_si256();
-    __m256i ints = _mm256_setzero_si256();
-    static Bytes input(const int8_t* quants, const int16_t*, int64_t at) { return splat_quad(quants + at); }
-    template <int Step>
-    void step(Bytes weights, Bytes x) {
-        shorts = keep_order(_mm256_add_epi16(shorts, _mm256_maddubs_epi16(weights, x)));
-        if (Step % 4 == 3) {
-            ints = _mm256_add_epi32(ints, widen(shorts));
-            shorts = _mm256_setzero_si256();
-        }
-    }
-    Ints total() const { return ints; }
-};
-
-template <>
-struct Dot<6> {
-    __m256i shorts = _mm256_setzero_si256();
-    __m256i ints = _mm256_setzero_si256();
-    static Bytes input(const int8_t* quants, const int16_t*, int64_t at) { return splat_quad(quants + at); }
-    template <int Step>
-    void step(Bytes weights, Bytes x) {
-        shorts = keep_order(_mm256_add_epi16(shorts, _mm256_maddubs_epi16(weights, x)));
-        if (Step % 2 == 1) {
-            ints = _mm256_add_epi32(ints, widen(shorts));
-            shorts = _mm256_setzero_si256();
-        }
-    }
-    Ints total() const { return ints; }
 };
 
 // Whole bytes are multiplied as 16 bits, those of even places and those of odd places apart.
