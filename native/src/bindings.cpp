@@ -100,8 +100,8 @@ struct BoundCache {
     BoundCache(const Array<uint8_t, 4>& array, const std::string& kind, int block_size, int num_kv_heads, int head_dim)
         : memory(array),
           view{array.data(), static_cast<int64_t>(array.shape(1)), static_cast<int64_t>(array.shape(0)),
-               kv_kind_of(kind), block_size, num_kv_heads, head_dim} {
-        require(array.shape(2) == 2 && static_cast<int64_t>(array.shape(3)) == view.block_bytes(),
+               checked({kv_kind_of(kind), block_size, num_kv_heads, head_dim})} {
+        require(array.shape(2) == 2 && static_cast<int64_t>(array.shape(3)) == view.block.bytes(),
                 "memory must be [blocks, layers, 2, block_bytes]");
         require(reinterpret_cast<uintptr_t>(array.data()) % alignof(float) == 0, "memory must be aligned for floats");
     }
@@ -111,7 +111,7 @@ struct BoundCache {
 };
 
 int64_t block_bytes(const std::string& kind, int block_size, int num_kv_heads, int head_dim) {
-    return KvCache::block_bytes(kv_kind_of(kind), block_size, num_kv_heads, head_dim);
+    return checked({kv_kind_of(kind), block_size, num_kv_heads, head_dim}).bytes();
 }
 
 Activation activation_of(const std::string& name) {

@@ -119,13 +119,13 @@ void Decoder::logits(const float* hidden, int rows, float* out) {
 
 void Decoder::check(const DecoderInput& input, const KvCache& cache) const {
     require(embedding_ != nullptr && !layers_.empty(), "the decoder has no weights yet");
-    require(cache.num_layers == static_cast<int64_t>(layers_.size()) && cache.num_kv_heads == shape_.num_kv_heads &&
-                cache.head_dim == shape_.head_dim,
+    require(cache.num_layers == static_cast<int64_t>(layers_.size()) && cache.block.heads == shape_.num_kv_heads &&
+                cache.block.head_dim == shape_.head_dim,
             "the KV cache was made for another decoder");
     require(input.tokens > 0 && input.sequences > 0, "a batch needs a token");
     require(input.query_start[0] == 0 && input.query_start[input.sequences] == input.tokens,
             "query_start must cover the batch");
-    const int64_t slots = cache.num_blocks * cache.block_size;
+    const int64_t slots = cache.num_blocks * cache.block.tokens;
     for (int token = 0; token < input.tokens; ++token) {
         require(input.token_ids[token] >= 0 && input.token_ids[token] < shape_.vocab_size,
                 "a token id is not in the vocabulary");
@@ -135,7 +135,7 @@ void Decoder::check(const DecoderInput& input, const KvCache& cache) const {
         const int64_t count = input.query_start[sequence + 1] - input.query_start[sequence];
         const int64_t context = input.context_lens[sequence];
         require(count > 0 && context >= count, "a sequence needs a token, and a context that holds it");
-        const int64_t blocks = (context + cache.block_size - 1) / cache.block_size;
+        const int64_t blocks = (context + cache.block.tokens - 1) / cache.block.tokens;
         require(blocks <= input.table_stride, "a block table is too short");
         for (int64_t block = 0; block < blocks; ++block) {
             const int64_t id = input.block_tables[sequence * input.table_stride + block];
@@ -238,10 +238,9 @@ void Decoder::attend(int index, const DecoderInput& input, const KvCache& cache)
 
     attended_.prepare(tokens_, layer.attention_out);
     const AttentionLayer attention{
-        qkv_.data(),       attended_.values(), cache.keys(index),  cache.values(index),
-        layer.qkv.rows(),  cache.block_stride(), cache.kind,       cache.block_size,
-        shape_.num_heads,  shape_.num_kv_heads, shape_.head_dim,   layer.scale,
-        layer.soft_cap,    layer.window,
+        qkv_.data(),      attended_.values(),   cache.keys(index), cache.values(index), layer.qkv.rows(),
+        cache.block_stride(), cache.block,      shape_.num_heads,  layer.scale,         layer.soft_cap,
+        layer.window,
     };
     const AttentionPlan& plan = *std::find_if(plans_.begin(), plans_.end(),
                                               [&](const AttentionPlan& one) { return one.window == layer.window; });
@@ -281,18 +280,16 @@ void Decoder::rotate_and_store(const DecoderLayer& layer, int token, const Decod
         kernels_.rotate(x, cosine, sine, half);
     }
 
-    const int64_t block = input.slots[token] / cache.block_size, slot = input.slots[token] % cache.block_size;
-    const int64_t row_bytes = (cache.block_bytes() - (cache.kind == KvKind::i8 ? 4 * cache.block_size * kv_heads : 0)) /
-                              (int64_t{cache.block_size} * kv_heads);
-    uint8_t* const key_block = cache.keys(index) + block * cache.block_stride();
-    uint8_t* const value_block = cache.values(index) + block * cache.block_stride();
+    const KvBlock& block = cache.block;
+    const int64_t slot = input.slots[token] % block.tokens;
+    const int64_t offset = input.slots[token] / block.tokens * cache.block_stride();
+    uint8_t* const key_block = cache.keys(index) + offset;
+    uint8_t* const value_block = cache.values(index) + offset;
     for (int head = 0; head < kv_heads; ++head) {
-        const int64_t at = int64_t{head} * cache.block_size;
-        const int64_t scale = row_bytes * kv_heads * cache.block_size + 4 * (at + slot);
-        kernels_.store_key(keys + head * head_dim, head_dim, cache.kind,
-                           key_block + (at + slot / kKeyGroup * kKeyGroup) * row_bytes,
+        const int64_t scale = block.scale(head, slot);
+        kernels_.store_key(keys + head * head_dim, head_dim, block.kind, key_block + block.key_group(head, slot),
                            static_cast<int>(slot % kKeyGroup), reinterpret_cast<float*>(key_block + scale));
-        kernels_.store_value(values + head * head_dim, head_dim, cache.kind, value_block + (at + slot) * row_bytes,
+        kernels_.store_value(values + head * head_dim, head_dim, block.kind, value_block + block.value(head, slot),
                              reinterpret_cast<float*>(value_block + scale));
     }
 }

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "half.h"
+
 namespace headrace {
 namespace {
 
@@ -74,34 +76,6 @@ float poison(const float* values) {
 
 }  // namespace
 
-float half_to_float(uint16_t bits) {
-    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-    float value;
-    if (exponent == 31) {
-        value = fraction ? NAN : INFINITY;
-    } else if (exponent == 0) {
-        value = std::ldexp(static_cast<float>(fraction), -24);
-    } else {
-        value = std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
-    }
-    return bits & 0x8000 ? -value : value;
-}
-
-uint16_t float_to_half(float value) {
-    const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
-    const float size = std::fabs(value);
-    if (std::isnan(value)) return sign | 0x7e00;
-    if (size >= 65520.0f) return sign | 0x7c00;
-    if (size == 0.0f) return sign;
-    int exponent;
-    std::frexp(size, &exponent);  // size = fraction * 2^exponent, fraction in [0.5, 1)
-    const int step = exponent < -13 ? -24 : exponent - 11;  // of the last bit
-    const int whole = static_cast<int>(std::nearbyint(std::ldexp(size, -step)));
-    // A fraction that rounds up to 2048 carries into the exponent by itself.
-    if (step == -24) return static_cast<uint16_t>(sign | whole);
-    return static_cast<uint16_t>(sign + ((step + 25) << 10) + (whole - 1024));
-}
-
 int stored_block_bytes(Kind kind) {
     switch (kind) {
         case Kind::q4_0: return 18;
@@ -148,9 +122,9 @@ UnpackedBlock unpack_block(Kind kind, const uint8_t* row, int index) {
 void store_q8_0(const float* values, uint8_t* block) {
     float peak = 0.0f;
     for (int i = 0; i < kBlock; ++i) peak = std::fmax(peak, std::fabs(values[i]));
-    const uint16_t bits = float_to_half(peak / 127.0f + poison(values));
+    const uint16_t bits = narrow(peak / 127.0f + poison(values)).bits;
     // Against the scale as it is stored: rounding it may put the largest beyond 127.
-    const float scale = half_to_float(bits);
+    const float scale = widen(Half{bits});
     std::memcpy(block, &bits, 2);
     for (int i = 0; i < kBlock; ++i) {
         const float whole = scale > 0.0f ? std::nearbyint(values[i] / scale) : 0.0f;
@@ -164,8 +138,8 @@ void store_q4_1(const float* values, uint8_t* block) {
         low = std::fmin(low, values[i]);
         high = std::fmax(high, values[i]);
     }
-    const uint16_t bits[2] = {float_to_half((high - low) / 15.0f + poison(values)), float_to_half(low)};
-    const float scale = half_to_float(bits[0]), minimum = half_to_float(bits[1]);
+    const uint16_t bits[2] = {narrow((high - low) / 15.0f + poison(values)).bits, narrow(low).bits};
+    const float scale = widen(Half{bits[0]}), minimum = widen(Half{bits[1]});
     std::memcpy(block, bits, 4);
     uint8_t quants[kBlock];
     for (int i = 0; i < kBlock; ++i) {

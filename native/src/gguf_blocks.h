@@ -7,9 +7,6 @@
 
 namespace headrace {
 
-float half_to_float(uint16_t bits);
-uint16_t float_to_half(float value);  // to nearest, ties to even
-
 // 32 elements: value[i] = scale * quants[i] + minimum, with quants unsigned as in layout.h. For kinds with a header,
 // `scale` and `minimum` are those of the header and `a` and `b` the block's own bytes (see layout.h).
 struct UnpackedBlock {

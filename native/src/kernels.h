@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kinds.h"
+#include "kv_block.h"
 
 namespace headrace {
 
@@ -15,9 +16,6 @@ constexpr int kPanelVectors = 2;
 
 // Keys per tile of the online softmax: tiles start at multiples of it, whatever the chunk or the batch.
 constexpr int kKeyTile = 64;
-
-// Keys that lie side by side in the cache, dimension by dimension.
-constexpr int kKeyGroup = 16;
 
 // Most rows (tokens times query heads of a group) of one attention task.
 constexpr int kAttentionRows = 64;
@@ -52,6 +50,10 @@ struct GemmTarget {
     bool add;           // to what is there, instead of replacing it
 };
 
+// Rows of activations that a panel is multiplied with in one call, at most.
+constexpr int kMostGemmRows = 64;
+
+// The rows row_begin:row_end.
 using GemmPanel = void (*)(const uint8_t* panel, const ActivationRows& x, int row_begin, int row_end,
                            const GemmTarget& target);
 
@@ -63,11 +65,8 @@ struct AttentionLayer {
     const uint8_t* values;
     int64_t query_stride;
     int64_t block_stride;  // bytes
-    KvKind kind;
-    int block_size;
+    KvBlock block;
     int num_heads;
-    int num_kv_heads;
-    int head_dim;
     float scale;
     float soft_cap;  // 0: none
     int window;      // 0: none

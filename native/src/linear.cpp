@@ -9,9 +9,9 @@ namespace {
 // Rows of one task: enough that reading the weights once for all of them costs little.
 constexpr int kRowsOfTask = 256;
 
-// Elements of activations that go through all panels of a task before the next ones do: they should stay in a core's
-// first cache, while the panels, which are read front to back, come from the second.
-constexpr int kElementsAtOnce = 18432;
+// Float rows that go through all panels of a task before the next ones do should stay in a core's first cache, while
+// the panels, which are read front to back, come from the second. (Integer kernels see to it themselves.)
+constexpr int kFloatsAtOnce = 18432;
 constexpr int kFewestRowsAtOnce = 8;
 
 // More than one for each thread, so that a thread that starts late, or is put aside, leaves its share to others.
@@ -81,7 +81,9 @@ void Linear::apply(ThreadPool& pool, const Kernels& kernels, const ActivationRow
     const int wanted = std::max(1, pool.threads() * kTasksPerThread / row_chunks);
     const int panels_each = std::max(1, (panels_ + wanted - 1) / wanted);
     const int panel_chunks = (panels_ + panels_each - 1) / panels_each;
-    const int rows_at_once = std::max(kFewestRowsAtOnce, kElementsAtOnce / columns_ / 8 * 8);
+    const int rows_at_once =
+        reads_quants_ ? kMostGemmRows
+                      : std::clamp(kFloatsAtOnce / columns_ / 8 * 8, kFewestRowsAtOnce, kMostGemmRows);
     pool.run(row_chunks * panel_chunks, [&](int index, int) {
         const int end = std::min((index / panel_chunks + 1) * kRowsOfTask, count);
         const int first = index % panel_chunks * panels_each;

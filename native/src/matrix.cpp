@@ -6,6 +6,7 @@
 #include <string>
 
 #include "gguf_blocks.h"
+#include "half.h"
 #include "layout.h"
 
 namespace headrace {
@@ -86,7 +87,7 @@ private:
     static float half_at(const uint8_t* halves, int index) {
         uint16_t bits;
         std::memcpy(&bits, halves + 2 * index, 2);
-        return half_to_float(bits);
+        return widen(Half{bits});
     }
 
     Kind kind_;
@@ -176,7 +177,7 @@ void Matrix::read_row(int row, float* out) const {
         uint32_t bits = 0;
         std::memcpy(&bits, element, float_bytes(kind_));
         if (kind_ == Kind::f16) {
-            out[k] = half_to_float(static_cast<uint16_t>(bits));
+            out[k] = widen(Half{static_cast<uint16_t>(bits)});
         } else {
             if (kind_ == Kind::bf16) bits <<= 16;
             std::memcpy(out + k, &bits, 4);

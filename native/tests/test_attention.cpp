@@ -12,24 +12,22 @@ constexpr int kHeadDim = 8, kBlockSize = 64, kBlocks = 2, kTokens = 2 * kBlockSi
 // One head's cache of 128 tokens, all of them stored.
 struct Cache {
     Cache(const Kernels& level, KvKind kind, std::vector<float> keys, const std::vector<float>& values)
-        : kind(kind), block_bytes(KvCache::block_bytes(kind, kBlockSize, 1, kHeadDim)),
-          keys(kBlocks * block_bytes, 0xff), values(kBlocks * block_bytes, 0xff) {
-        const int64_t row_bytes = kind == KvKind::i8 ? 16 : block_bytes / kBlockSize;
+        : block{kind, kBlockSize, 1, kHeadDim}, keys(kBlocks * block.bytes(), 0xff),
+          values(kBlocks * block.bytes(), 0xff) {
         for (int token = 0; token < kTokens; ++token) {
-            const int64_t block = token / kBlockSize * block_bytes, slot = token % kBlockSize;
-            const int64_t scale = block + kBlockSize * row_bytes + 4 * slot;
+            const int64_t first = token / kBlockSize * block.bytes(), slot = token % kBlockSize;
+            const int64_t scale = first + block.scale(0, slot);
             const bool scaled = kind == KvKind::i8;
             level.store_key(keys.data() + token * kHeadDim, kHeadDim, kind,
-                            this->keys.data() + block + slot / kKeyGroup * kKeyGroup * row_bytes, slot % kKeyGroup,
+                            this->keys.data() + first + block.key_group(0, slot), slot % kKeyGroup,
                             scaled ? reinterpret_cast<float*>(this->keys.data() + scale) : nullptr);
             level.store_value(values.data() + token * kHeadDim, kHeadDim, kind,
-                              this->values.data() + block + slot * row_bytes,
+                              this->values.data() + first + block.value(0, slot),
                               scaled ? reinterpret_cast<float*>(this->values.data() + scale) : nullptr);
         }
     }
 
-    KvKind kind;
-    int64_t block_bytes;
+    KvBlock block;
     std::vector<uint8_t> keys, values;
 };
 
@@ -39,7 +37,7 @@ std::vector<float> attend(const Kernels& level, const Cache& cache, const std::v
     std::vector<float> out(kHeadDim), scratch(attention_scratch(kHeadDim));
     const int64_t table[] = {0, 1};
     const AttentionLayer layer{query.data(), out.data(), cache.keys.data(), cache.values.data(), kHeadDim,
-                               cache.block_bytes, cache.kind, kBlockSize, 1, 1, kHeadDim, 1.0f, 0.0f, window};
+                               cache.block.bytes(), cache.block, 1, 1.0f, 0.0f, window};
     const int oldest = position + 1 - window;
     level.attend(layer, {table, 0, 1, position, 0, oldest / kKeyTile, position / kKeyTile + 1, nullptr},
                  scratch.data());

@@ -260,9 +260,9 @@ public:
             blocks_each_ = std::max<int64_t>(blocks_each_, (ids.size() + o.block_size - 1) / o.block_size);
         }
         const int64_t blocks = blocks_each_ * sequences.size() + 3;
-        const int64_t block_bytes = KvCache::block_bytes(kind, o.block_size, o.kv_heads, o.head_dim);
-        memory.assign(kLayers * 2 * blocks * block_bytes, 0xff);
-        cache = {memory.data(), kLayers, blocks, kind, o.block_size, o.kv_heads, o.head_dim};
+        const KvBlock block{kind, o.block_size, o.kv_heads, o.head_dim};
+        memory.assign(kLayers * 2 * blocks * block.bytes(), 0xff);
+        cache = {memory.data(), kLayers, blocks, block};
         tables_.resize(blocks);
         std::iota(tables_.begin(), tables_.end(), 0);
         std::shuffle(tables_.begin(), tables_.end(), std::mt19937(seed));
@@ -275,7 +275,7 @@ public:
             for (int i = 0; i < chunk.count; ++i) {
                 const int64_t position = done_[chunk.sequence]++;
                 ids.push_back(sequences_[chunk.sequence][position]);
-                slots.push_back(table[position / cache.block_size] * cache.block_size + position % cache.block_size);
+                slots.push_back(table[position / cache.block.tokens] * cache.block.tokens + position % cache.block.tokens);
                 positions.push_back(position);
             }
             tables.insert(tables.end(), table, table + blocks_each_);
@@ -549,7 +549,7 @@ TEST(decoder_refuses_wrong_shapes) {
     CHECK(refuses(4, 0, 8));
     CHECK(refuses(65, 1, 8));
     CHECK(refuses(4, 2, 0));
-    CHECK(throws<std::invalid_argument>([] { KvCache::block_bytes(KvKind::f32, 24, 1, 8); }));
+    CHECK(throws<std::invalid_argument>([] { checked(KvBlock{KvKind::f32, 24, 1, 8}); }));
 
     const Model model({2, 1, 8, 16});
     const auto decoder = model.decoder(pool, level);

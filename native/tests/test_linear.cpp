@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "gguf_blocks.h"
+#include "half.h"
 #include "layout.h"
 #include "linear.h"
 #include "test.h"
@@ -22,7 +23,7 @@ std::vector<Kind> kinds() {
 }
 
 void put_half(uint8_t* to, float value) {
-    const uint16_t bits = float_to_half(value);
+    const uint16_t bits = narrow(value).bits;
     std::memcpy(to, &bits, sizeof bits);
 }
 

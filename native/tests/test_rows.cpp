@@ -4,7 +4,7 @@
 #include <functional>
 #include <limits>
 
-#include "gguf_blocks.h"
+#include "half.h"
 #include "test.h"
 
 namespace headrace::test {
@@ -244,11 +244,11 @@ float from_bits(uint32_t bits) {
 
 TEST(half_there_and_back) {
     for (uint32_t bits = 0; bits < 0x10000; ++bits) {
-        const float value = half_to_float(static_cast<uint16_t>(bits));
+        const float value = widen(Half{static_cast<uint16_t>(bits)});
         if (std::isnan(value)) {
-            CHECK(std::isnan(half_to_float(float_to_half(value))), bits);
+            CHECK(std::isnan(widen(narrow(value))), bits);
         } else {
-            CHECK(float_to_half(value) == bits, bits, value);
+            CHECK(narrow(value).bits == bits, bits, value);
         }
     }
 }
@@ -256,13 +256,13 @@ TEST(half_there_and_back) {
 // Half way between neighbours, and just off it: to the nearest, ties to even.
 TEST(half_rounding_at_every_level) {
     for (uint32_t bits = 0; bits < 0x7c00; ++bits) {
-        const float low = half_to_float(static_cast<uint16_t>(bits));
-        const float high = bits == 0x7bff ? 65536.0f : half_to_float(static_cast<uint16_t>(bits + 1));
+        const float low = widen(Half{static_cast<uint16_t>(bits)});
+        const float high = bits == 0x7bff ? 65536.0f : widen(Half{static_cast<uint16_t>(bits + 1)});
         const float middle = low + (high - low) / 2.0f;
         const float values[] = {std::nextafter(middle, low), -middle, std::nextafter(middle, high), low};
         const uint16_t expected[] = {static_cast<uint16_t>(bits), static_cast<uint16_t>(0x8000 | (bits + bits % 2)),
                                      static_cast<uint16_t>(bits + 1), static_cast<uint16_t>(bits)};
-        for (int i = 0; i < 4; ++i) CHECK(float_to_half(values[i]) == expected[i], values[i]);
+        for (int i = 0; i < 4; ++i) CHECK(narrow(values[i]).bits == expected[i], values[i]);
         if (bits % 8 > 1) continue;
         for (const Kernels* level : levels()) {
             uint16_t stored[4];

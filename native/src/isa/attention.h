@@ -15,8 +15,6 @@ namespace headrace::HEADRACE_ISA {
 constexpr int kGroupVectors = kKeyGroup / kLanes;
 constexpr float kNone = -INFINITY;
 
-constexpr int padded(int head_dim) { return (head_dim + 15) / 16 * 16; }
-
 // sums[r] = x[r][0:count] * matrix[0:count][0:16 * Blocks]. The matrix comes in parts of `lines` lines, each part as one
 // pointer for every 16 columns: a key group has its dimensions as lines, a group of values its tokens.
 template <int Rows, int Blocks, class Element>
@@ -67,23 +65,22 @@ struct CachedHead {
     int kv_head;
 
     const Element* key_group(int64_t position) const {
-        const int64_t group = int64_t{kv_head} * layer.block_size + position % layer.block_size / kKeyGroup * kKeyGroup;
-        return reinterpret_cast<const Element*>(block(layer.keys, position)) + group * padded(layer.head_dim);
+        const int64_t offset = layer.block.key_group(kv_head, position % layer.block.tokens);
+        return reinterpret_cast<const Element*>(block(layer.keys, position) + offset);
     }
     const Element* value(int64_t position) const {
-        const int64_t row = int64_t{kv_head} * layer.block_size + position % layer.block_size;
-        return reinterpret_cast<const Element*>(block(layer.values, position)) + row * padded(layer.head_dim);
+        const int64_t offset = layer.block.value(kv_head, position % layer.block.tokens);
+        return reinterpret_cast<const Element*>(block(layer.values, position) + offset);
     }
     // The scales of i8: of the tokens from `position` on, within its block.
     const float* scales(const uint8_t* cache, int64_t position) const {
-        const int64_t elements = int64_t{layer.num_kv_heads} * layer.block_size * padded(layer.head_dim);
-        const float* all = reinterpret_cast<const float*>(block(cache, position) + elements);
-        return all + int64_t{kv_head} * layer.block_size + position % layer.block_size;
+        const int64_t offset = layer.block.scale(kv_head, position % layer.block.tokens);
+        return reinterpret_cast<const float*>(block(cache, position) + offset);
     }
 
 private:
     const uint8_t* block(const uint8_t* cache, int64_t position) const {
-        return cache + block_table[position / layer.block_size] * layer.block_stride;
+        return cache + block_table[position / layer.block.tokens] * layer.block_stride;
     }
 };
 
@@ -132,8 +129,8 @@ inline float softmax_tile(float* scores, int begin, int end, float soft_cap, flo
 
 template <class Element>
 inline void attend_as(const AttentionLayer& layer, const AttentionTask& task, float* scratch) {
-    const int head_dim = layer.head_dim, width = padded(head_dim);
-    const int group = layer.num_heads / layer.num_kv_heads;
+    const int head_dim = layer.block.head_dim, width = static_cast<int>(layer.block.padded());
+    const int group = layer.num_heads / layer.block.heads;
     const int rows = (task.token_end - task.token_begin) * group;
     float* const queries = scratch;
     float* const part = queries + kAttentionRows * width;
@@ -248,7 +245,7 @@ inline void attend_as(const AttentionLayer& layer, const AttentionTask& task, fl
 }
 
 inline void attend(const AttentionLayer& layer, const AttentionTask& task, float* scratch) {
-    switch (layer.kind) {
+    switch (layer.block.kind) {
         case KvKind::f32: return attend_as<float>(layer, task, scratch);
         case KvKind::f16: return attend_as<Half>(layer, task, scratch);
         case KvKind::bf16: return attend_as<Brain>(layer, task, scratch);

@@ -41,6 +41,9 @@ struct Sums {
     }
 };
 
+// The next smaller tile, for the rows that are left over. Not every size is compiled: each takes a second.
+constexpr int smaller_tile(int rows) { return rows > 4 ? 4 : rows - 1; }
+
 // --- float weights
 
 template <class Element, int Rows>
@@ -64,13 +67,13 @@ template <class Element, int Rows>
 inline void float_rows(const Element* panel, const ActivationRows& x, int row, int end, const GemmTarget& target) {
     for (; row + Rows <= end; row += Rows) float_tile<Element, Rows>(panel, x, row, target);
     if constexpr (Rows > 1) {
-        if (row < end) float_rows<Element, Rows - 1>(panel, x, row, end, target);
+        if (row < end) float_rows<Element, smaller_tile(Rows)>(panel, x, row, end, target);
     }
 }
 
 template <class Element>
 void float_panel(const uint8_t* panel, const ActivationRows& x, int begin, int end, const GemmTarget& target) {
-    constexpr int kRows = kRegisters == 32 ? 8 : 6;
+    constexpr int kRows = kRegisters == 32 ? 8 : kRegisters == 16 ? 6 : 2;
     float_rows<Element, kRows>(reinterpret_cast<const Element*>(panel), x, begin, end, target);
 }
 
@@ -145,74 +148,161 @@ inline Scales scales_of(const uint8_t* header, const uint8_t* scales, int v) {
     return out;
 }
 
-// Adds one block to the sums of `Rows` rows.
-template <Kind K, int Rows>
-[[gnu::always_inline]] inline void add_block(const uint8_t* header, const uint8_t* block, const ActivationRows& x,
-                                             int row, int index, Sums<Rows>& sums) {
+// A block as it lies in its panel. For a few rows it is unpacked on the way to the multiplier.
+template <Kind K>
+struct PackedBlock {
+    const uint8_t* header;
+    const uint8_t* block;
+
+    template <int Quad>
+    Bytes quad(int v) const {
+        return load_quad<K, Quad / 4>(block, Quad % 4, v);
+    }
+    Scales scales(int v) const { return scales_of<K>(header, block + quant_bytes(K, kLanes), v); }
+};
+
+// A block in the form that is multiplied. For many rows it is written down once.
+template <Kind K>
+class ReadyBlock {
+public:
+    void read(const PackedBlock<K>& packed) {
+        unrolled<kPanelVectors>([&](auto v) {
+            unrolled<8>([&](auto q) { quads_[q][v] = packed.template quad<q>(v); });
+            scales_[v] = packed.scales(v);
+        });
+    }
+    template <int Quad>
+    Bytes quad(int v) const {
+        return quads_[Quad][v];
+    }
+    const Scales& scales(int v) const { return scales_[v]; }
+
+private:
+    Bytes quads_[8][kPanelVectors];
+    Scales scales_[kPanelVectors];
+};
+
+// Goes through the blocks of a panel, front to back.
+template <Kind K>
+class PanelReader {
+public:
+    explicit PanelReader(const uint8_t* panel) : next_(panel) {}
+
+    // Block `index`; to be called for 0, 1, 2, …
+    PackedBlock<K> block(int index) {
+        if (index % blocks_per_header(K) == 0) {
+            header_ = next_;
+            next_ += header_bytes(K, kLanes);
+        }
+        const PackedBlock<K> block{header_, next_};
+        next_ += block_bytes(K, kLanes);
+        return block;
+    }
+
+private:
+    const uint8_t* next_;
+    const uint8_t* header_ = nullptr;
+};
+
+// Adds one block, the `index`th of the columns, to the sums of `Rows` rows.
+template <Kind K, int Rows, class Block>
+[[gnu::always_inline]] inline void add_block(const Block& block, const ActivationRows& x, int row, int index,
+                                             Sums<Rows>& sums) {
     constexpr bool kHalves = K == Kind::q6_k;
-    const int64_t columns = x.columns, at = row * (columns / kBlock) + index;
-    const int64_t first = row * columns + index * kBlock;
+    const int64_t columns = x.columns, blocks = columns / kBlock;
+    const int64_t first = row * columns + index * kBlock, at = row * blocks + index;
+    const float* const row_scales = x.scales + at;
+    const float* const row_sums = kHalves ? x.half_sums + 2 * at : x.sums + at;
     using Sum = Dot<quant_bits(K)>;
     Sum dots[Rows][kPanelVectors];
     const auto finish = [&](auto half) {
-        unrolled<kPanelVectors>([&](auto w) {
-            const Scales scales = scales_of<K>(header, block + quant_bytes(K, kLanes), w);
+        unrolled<kPanelVectors>([&](auto v) {
+            const Scales& scales = block.scales(v);
             unrolled<Rows>([&](auto r) {
-                const int64_t here = at + r * (columns / kBlock);
-                const Floats scale = splat_from(x.scales + here);
-                const Floats sum = splat_from(kHalves ? x.half_sums + 2 * here + half : x.sums + here);
-                Floats& total = sums.part[r][w];
-                total = fma(mul(to_floats(dots[r][w].total()), scale), scales.scale[half], total);
+                const Floats scale = splat_from(row_scales + r * blocks);
+                const Floats sum = splat_from(row_sums + (kHalves ? 2 * r * blocks + half : r * blocks));
+                Floats& total = sums.part[r][v];
+                total = fma(mul(to_floats(dots[r][v].total()), scale), scales.scale[half], total);
                 total = fma(sum, scales.minimum[half], total);
-                if (kHalves) dots[r][w] = Sum{};
+                if (kHalves) dots[r][v] = Sum{};
             });
         });
     };
-    unrolled<2>([&](auto half) {
-        unrolled<4>([&](auto j) {
-            Bytes weights[kPanelVectors];
-            unrolled<kPanelVectors>([&](auto w) { weights[w] = load_quad<K, half>(block, j, w); });
-            unrolled<Rows>([&](auto r) {
-                const auto in = Sum::input(x.quants, x.wide_quants, first + r * columns + (4 * half + j) * 4);
-                unrolled<kPanelVectors>([&](auto w) {
-                    dots[r][w].template step<kHalves ? int(j) : 4 * half + j>(weights[w], in);
-                });
-            });
+    unrolled<8>([&](auto q) {
+        Bytes weights[kPanelVectors];
+        unrolled<kPanelVectors>([&](auto v) { weights[v] = block.template quad<q>(v); });
+        unrolled<Rows>([&](auto r) {
+            const auto in = Sum::input(x.quants, x.wide_quants, first + r * columns + q * 4);
+            unrolled<kPanelVectors>([&](auto v) { dots[r][v].template step<kHalves ? q % 4 : +q>(weights[v], in); });
         });
-        if constexpr (kHalves) finish(half);
+        if constexpr (kHalves && q % 4 == 3) finish(Constant<q / 4>{});
     });
     if constexpr (!kHalves) finish(Constant<0>{});
 }
 
+// Each tile of rows reads the whole panel.
 template <Kind K, int Rows>
-inline void integer_tile(const uint8_t* panel, const ActivationRows& x, int row, const GemmTarget& target) {
-    Sums<Rows> sums;
-    const int blocks = x.columns / kBlock;
-    const uint8_t* header = panel;
-    const uint8_t* block = panel;
-    for (int index = 0; index < blocks; ++index) {
-        if (index % blocks_per_header(K) == 0) {
-            header = block;
-            block += header_bytes(K, kLanes);
-        }
-        add_block<K, Rows>(header, block, x, row, index, sums);
-        block += block_bytes(K, kLanes);
+inline void few_rows(const uint8_t* panel, const ActivationRows& x, int row, int end, const GemmTarget& target) {
+    for (; row + Rows <= end; row += Rows) {
+        Sums<Rows> sums;
+        PanelReader<K> reader(panel);
+        for (int index = 0; index < x.columns / kBlock; ++index) add_block<K>(reader.block(index), x, row, index, sums);
+        sums.write_to(target, row);
     }
-    sums.write_to(target, row);
+    if constexpr (Rows > 1) {
+        if (row < end) few_rows<K, smaller_tile(Rows)>(panel, x, row, end, target);
+    }
 }
 
+// Adds `count` blocks, from `index` on, to the sums of the rows row:end, [rows][kPanelVectors].
 template <Kind K, int Rows>
-inline void integer_rows(const uint8_t* panel, const ActivationRows& x, int row, int end, const GemmTarget& target) {
-    for (; row + Rows <= end; row += Rows) integer_tile<K, Rows>(panel, x, row, target);
+inline void add_blocks(const ReadyBlock<K>* blocks, int count, const ActivationRows& x, int row, int end, int index,
+                       Floats (*sums)[kPanelVectors]) {
+    for (; row + Rows <= end; row += Rows, sums += Rows) {
+        Sums<Rows> tile;
+        unrolled<Rows>([&](auto r) { unrolled<kPanelVectors>([&](auto v) { tile.part[r][v] = sums[r][v]; }); });
+        for (int b = 0; b < count; ++b) add_block<K>(blocks[b], x, row, index + b, tile);
+        unrolled<Rows>([&](auto r) { unrolled<kPanelVectors>([&](auto v) { sums[r][v] = tile.part[r][v]; }); });
+    }
     if constexpr (Rows > 1) {
-        if (row < end) integer_rows<K, Rows - 1>(panel, x, row, end, target);
+        if (row < end) add_blocks<K, smaller_tile(Rows)>(blocks, count, x, row, end, index, sums);
+    }
+}
+
+// Many rows: so many blocks at a time are unpacked, and all rows pass them. Those blocks, and what the rows have of their
+// columns, stay in a core's first cache.
+template <Kind K, int Rows>
+inline void many_rows(const uint8_t* panel, const ActivationRows& x, int begin, int end, const GemmTarget& target) {
+    constexpr int kBlocksAtOnce = 8;
+    ReadyBlock<K> unpacked[kBlocksAtOnce];
+    Floats sums[kMostGemmRows][kPanelVectors];
+    for (int row = 0; row < end - begin; ++row) {
+        unrolled<kPanelVectors>([&](auto v) { sums[row][v] = zero(); });
+    }
+    PanelReader<K> reader(panel);
+    const int blocks = x.columns / kBlock;
+    for (int index = 0; index < blocks; index += kBlocksAtOnce) {
+        const int count = blocks - index < kBlocksAtOnce ? blocks - index : kBlocksAtOnce;
+        for (int b = 0; b < count; ++b) unpacked[b].read(reader.block(index + b));
+        add_blocks<K, Rows>(unpacked, count, x, begin, end, index, sums);
+    }
+    for (int row = begin; row < end; ++row) {
+        unrolled<kPanelVectors>([&](auto v) { write(target, row, v, sums[row - begin][v]); });
     }
 }
 
 template <Kind K>
 void integer_panel(const uint8_t* panel, const ActivationRows& x, int begin, int end, const GemmTarget& target) {
-    constexpr int kRows = kRegisters == 32 ? 8 : 4;
-    integer_rows<K, kRows>(panel, x, begin, end, target);
+    constexpr int kRows = kRegisters / 4;
+    // Other quants take so little unpacking that writing them down gains nothing.
+    constexpr bool kUnpacksLong = quant_bits(K) == 5 || quant_bits(K) == 6;
+    if constexpr (kUnpacksLong) {
+        if (end - begin >= 2 * kRows) {
+            many_rows<K, kRows>(panel, x, begin, end, target);
+            return;
+        }
+    }
+    few_rows<K, kRows>(panel, x, begin, end, target);
 }
 
 }  // namespace headrace::HEADRACE_ISA

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "half.h"
+#include "../half.h"
 
 namespace headrace::avx2 {
 

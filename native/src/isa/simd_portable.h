@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "half.h"
+#include "../half.h"
 
 // The native tests compile these words with 16 lanes as well: the layout of AVX-512, on machines that lack it.
 #ifndef HEADRACE_PORTABLE_LANES
@@ -16,7 +16,7 @@
 namespace headrace::HEADRACE_ISA {
 
 constexpr int kLanes = HEADRACE_PORTABLE_LANES;
-constexpr int kRegisters = 16;
+constexpr int kRegisters = 8;  // such vectors as a machine without wide ones may keep at hand
 constexpr bool kReadsWideQuants = false;  // whether Dot<8> takes its input in 16 bits
 
 struct Floats {
@@ -35,47 +35,6 @@ template <class Fn>
 inline Floats each(Fn fn) {
     Floats out;
     for (int i = 0; i < kLanes; ++i) out.lane[i] = fn(i);
-    return out;
-}
-
-inline float widen(Half x) {
-    const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16;
-    const uint32_t exponent = (x.bits >> 10) & 31, fraction = x.bits & 1023;
-    uint32_t bits;
-    if (exponent == 0) {  // zero, or a subnormal: fraction * 2^-24
-        const float value = static_cast<float>(fraction) * 5.9604644775390625e-8f;
-        std::memcpy(&bits, &value, 4);
-        bits |= sign;
-    } else {
-        bits = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | fraction << 13;
-    }
-    float out;
-    std::memcpy(&out, &bits, 4);
-    return out;
-}
-
-inline Half narrow(float x) {  // to nearest, ties to even
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
-    const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
-    bits &= 0x7fffffff;
-    if (bits > 0x7f800000) return {static_cast<uint16_t>(sign | 0x7e00)};
-    if (bits >= 0x477ff000) return {static_cast<uint16_t>(sign | 0x7c00)};
-    if (bits < 0x38800000) {  // below the smallest normal: let the float unit round to a multiple of 2^-24
-        float value;
-        std::memcpy(&value, &bits, 4);
-        const float shifted = value + 0.5f;  // 0.5 has an ulp of 2^-24
-        std::memcpy(&bits, &shifted, 4);
-        return {static_cast<uint16_t>(sign | (bits - 0x3f000000))};
-    }
-    bits += 0xfff + ((bits >> 13) & 1);
-    return {static_cast<uint16_t>(sign | ((bits >> 13) - (112 << 10)))};
-}
-
-inline float widen(Brain x) {
-    const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-    float out;
-    std::memcpy(&out, &bits, 4);
     return out;
 }
 
