@@ -33,8 +33,8 @@ test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(TEST_STAMP)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 
 native-test: NATIVE_TEST_BUILD = build/native-test-$(SANITIZE)
 native-test: export PATH := $(CURDIR)/$(BIN):$(PATH)

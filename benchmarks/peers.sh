@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make the peers' environments beside this file: benchmarks/peers.sh [llama.cpp] [openvino] [vllm] (default: all).
+# Make the peers' environments beside this file: benchmarks/peers.sh [llama.cpp] [openvino] [vllm] [lm-eval] (default: all).
 # Needs a C++ compiler, cmake, curl and Headrace's own .venv
 # with the [test] extra. Everything lands in .llama, .models and .venv-*, which git ignores.
 set -eu
@@ -10,6 +10,7 @@ models="$here/.models"
 jobs=$(nproc)
 llama_version=11434.0.0
 vllm_version=0.32.0
+lm_eval_version=0.4.13
 mkdir -p "$models"
 
 float32_folder() {
@@ -54,12 +55,19 @@ vllm() {
     sed -i "s/^Name: .*/Name: vllm/; s/^Version: .*/Version: $vllm_version+cpu/" "vllm-$vllm_version+cpu.dist-info/METADATA"
 }
 
-[ $# -gt 0 ] || set -- llama.cpp openvino vllm
+lm_eval() {
+    float32_folder
+    python3 -m venv "$here/.venv-lmeval"
+    "$here/.venv-lmeval/bin/pip" install "lm-eval[api,hf]==$lm_eval_version" 'torch==2.13.0' 'transformers==5.23.0'
+}
+
+[ $# -gt 0 ] || set -- llama.cpp openvino vllm lm-eval
 for peer in "$@"; do
     case $peer in
     llama.cpp) (llama_cpp) ;;
     openvino) (openvino) ;;
     vllm) (vllm) ;;
+    lm-eval) (lm_eval) ;;
     *) echo "peers.sh: no such peer: $peer" >&2; exit 2 ;;
     esac
 done

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,55 @@ def test_logprobs(llm: LLM) -> None:
         assert table is not None
         assert token in table
         assert any(entry.rank == 1 for entry in table.values())
+
+
+def test_beam_search(llm: LLM) -> None:
+    params = SamplingParams(use_beam_search=True, n=3, temperature=0, max_tokens=8, length_penalty=0.0, ignore_eos=True)
+    (output,) = llm.generate("The capital of France is", params, use_tqdm=False)
+    answers = output.outputs
+    assert [answer.index for answer in answers] == [0, 1, 2]
+    assert len({tuple(answer.token_ids) for answer in answers}) == 3
+    assert [answer.finish_reason for answer in answers] == ["length"] * 3
+    costs = [answer.cumulative_logprob for answer in answers]
+    assert costs == sorted(costs, reverse=True)
+    (greedy,) = llm.generate("The capital of France is", SamplingParams(temperature=0, max_tokens=8, logprobs=0))
+    assert greedy.outputs[0].cumulative_logprob is not None
+    assert costs[0] >= greedy.outputs[0].cumulative_logprob
+    (narrow,) = llm.generate("The capital of France is", replace(params, n=1, best_of=3, logprobs=1), use_tqdm=False)
+    assert narrow.outputs[0].token_ids == answers[0].token_ids
+    tables = narrow.outputs[0].logprobs
+    assert [len(table) for table in tables] == [
+        1 if table[token].rank == 1 else 2 for token, table in zip(answers[0].token_ids, tables, strict=True)
+    ]
+    assert sum(table[token].logprob for token, table in zip(answers[0].token_ids, tables, strict=True)) == (
+        pytest.approx(costs[0])
+    )
+
+
+def test_best_of(llm: LLM) -> None:
+    params = SamplingParams(n=5, seed=3, max_tokens=6, logprobs=0)
+    (drawn,) = llm.generate("The weather today is", params, use_tqdm=False)
+    (best,) = llm.generate("The weather today is", replace(params, n=2, best_of=5, logprobs=None), use_tqdm=False)
+    ranked = sorted(drawn.outputs, key=lambda answer: -answer.cumulative_logprob)
+    assert [answer.text for answer in best.outputs] == [answer.text for answer in ranked[:2]]
+    assert [answer.cumulative_logprob for answer in best.outputs] == [
+        answer.cumulative_logprob for answer in ranked[:2]
+    ]
+    assert best.outputs[0].logprobs is None
+
+
+def test_logprobs_of_certain_tokens(llm: LLM) -> None:
+    params = SamplingParams(temperature=0, max_tokens=2, logprobs=0)
+    prompt = "The capital of France is"
+    (everything,) = llm.generate(prompt, replace(params, logprobs=1), use_tqdm=False)
+    paris = everything.outputs[0].token_ids[0]
+    (output,) = llm.generate(prompt, replace(params, logprob_token_ids=[17, 4000, paris]), use_tqdm=False)
+    first, second = output.outputs[0].logprobs
+    assert list(first) == [paris, 17, 4000]
+    assert first[paris] == everything.outputs[0].logprobs[0][paris]
+    assert first[17].rank > 1
+    assert first[17].logprob < first[paris].logprob
+    assert set(second) == {output.outputs[0].token_ids[1], 17, 4000, paris}
 
 
 def test_chat(llm: LLM) -> None:

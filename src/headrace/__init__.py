@@ -11,16 +11,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headrace.client import AsyncClient, Client
     from headrace.core.sampling import SamplingParams
     from headrace.llm import LLM
     from headrace.outputs import CompletionOutput, Logprob, RequestOutput
 
 __version__ = "0.1.0"
 
-__all__ = ["LLM", "CompletionOutput", "Logprob", "RequestOutput", "SamplingParams", "__version__"]
+__all__ = [
+    "LLM",
+    "AsyncClient",
+    "Client",
+    "CompletionOutput",
+    "Logprob",
+    "RequestOutput",
+    "SamplingParams",
+    "__version__",
+]
 
 _HOME = {
     "LLM": "headrace.llm",
+    "AsyncClient": "headrace.client",
+    "Client": "headrace.client",
     "CompletionOutput": "headrace.outputs",
     "Logprob": "headrace.outputs",
     "RequestOutput": "headrace.outputs",

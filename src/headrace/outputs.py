@@ -24,7 +24,9 @@ PositionTable = dict[int, Logprob]
 
 @dataclass(slots=True, kw_only=True)
 class CompletionOutput:
-    """One answer. `finish_reason`: "stop", "length" or "abort"; `stop_reason`: the stop string or stop token's id."""
+    """One answer. `finish_reason`: "stop", "length" or "abort"; `stop_reason`: the stop string or stop token's id.
+    `cumulative_logprob` is there with `logprobs`, of a beam search, and where `best_of` exceeds `n`.
+    """
 
     index: int
     text: str = ""
@@ -59,12 +61,15 @@ def completion_output(index: int, deltas: Sequence[Delta], *, logprobs: bool, wi
     """One answer from all its deltas."""
     positions = [position for delta in deltas for position in delta.logprobs]
     last = deltas[-1]
+    cumulative_logprob = last.cumulative_logprob
+    if cumulative_logprob is None and logprobs:
+        cumulative_logprob = sum(position.chosen.logprob for position in positions)
     reason: FinishReason | None = last.finish_reason
     return CompletionOutput(
         index=index,
         text="".join(delta.text for delta in deltas),
         token_ids=[token for delta in deltas for token in delta.token_ids],
-        cumulative_logprob=sum(position.chosen.logprob for position in positions) if logprobs else None,
+        cumulative_logprob=cumulative_logprob,
         logprobs=[position_table(position, with_text=with_text) for position in positions] if logprobs else None,
         finish_reason=None if reason is None else reason.value,
         stop_reason=last.stop_reason,

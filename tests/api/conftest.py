@@ -120,10 +120,11 @@ def make_app(tokenizer: Tokenizer, template: ChatTemplate) -> Callable[..., App]
         metrics = Metrics(names[0], engine_metrics=not config.logging.disable_log_stats)
         services = Services(model_names=names, model_root="/models/smol.gguf", metrics=metrics)
         if loaded:
+            text_wanted = not config.model.tokens_only
             generator = Generator(
                 engine,
-                tokenizer,
-                chat_template,
+                tokenizer if text_wanted else None,
+                chat_template if text_wanted else None,
                 limits=config.limits,
                 seed=0,
                 defaults=defaults or {},

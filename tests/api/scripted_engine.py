@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from headrace.core.errors import EngineDead
 from headrace.core.request import EngineInfo, FinishReason, Request, SequenceOutput, TokenLogprobs
+from headrace.core.sampling import TokenSampling
 from headrace.runtime.client import EngineState, RequestStream
 
 LOGPROB = -0.5
@@ -18,6 +19,7 @@ class Script:
     """Every choice says `answer`, then goes on with the last id of it as long as its `max_tokens` allow.
 
     `by_prompt` maps a prompt's first id to another answer; `broken` are first ids of prompts on which the engine fails.
+    While it `holds`, choices say three tokens and no more.
     `rank` is that of every chosen token: 1 and the alternatives have the chosen one first, 2 and it comes second, …
     """
 
@@ -25,6 +27,7 @@ class Script:
     by_prompt: dict[int, list[int]] = field(default_factory=dict)
     broken: frozenset[int] = frozenset()
     dies: bool = False
+    holds: bool = False
     rank: int = 1
 
 
@@ -74,6 +77,8 @@ class ScriptedEngine:
         answer = self.script.by_prompt.get(request.prompt_ids[0], self.script.answer)
         for turn in range(request.sampling.max_tokens):
             await asyncio.sleep(0)
+            while self.script.holds and turn >= 3 and not stream.finished:
+                await asyncio.sleep(0)
             if stream.finished:
                 break
             if self.script.dies:
@@ -83,9 +88,32 @@ class ScriptedEngine:
                 self._fail(request, stream)
                 break
             token = answer[min(turn, len(answer) - 1)]
+            if request.beam is not None:
+                self._search(request, stream, turn, answer)
+                continue
             for choice in range(request.n):
                 stream.deliver(self._output(request, choice, turn, token))
         self.running.discard(request.request_id)
+
+    def _search(self, request: Request, stream: RequestStream, turn: int, answer: list[int]) -> None:
+        """All beams say the answer; it ends them at its last id."""
+        said = answer[: turn + 1]
+        if request.beam.shown:
+            stream.deliver(SequenceOutput(request.request_id, 0, beams=[said] * request.n))
+        if turn + 1 < min(len(answer), request.sampling.max_tokens):
+            return
+        ended = said[-1] == request.sampling.eos_token_id
+        for choice in range(request.n):
+            stream.deliver(
+                SequenceOutput(
+                    request.request_id,
+                    choice,
+                    token_ids=said,
+                    finish_reason=FinishReason.STOP if ended else FinishReason.LENGTH,
+                    stop_reason=said[-1] if ended else None,
+                    cumulative_logprob=LOGPROB * len(said),
+                )
+            )
 
     def _fail(self, request: Request, stream: RequestStream) -> None:
         for choice in range(request.n):
@@ -108,13 +136,19 @@ class ScriptedEngine:
             request.request_id,
             choice,
             token_ids=[token],
-            logprobs=[] if sampling.logprobs is None else [self._logprobs(token, sampling.logprobs)],
+            logprobs=[] if sampling.logprobs is None else [self._sampled(token, sampling)],
             prompt_logprobs=[self._logprobs(known, sampling.prompt_logprobs or 0) for known in owed],
             finish_reason=reason,
             stop_reason=stop,
             cached_tokens=0 if first else None,
             scheduled_time=request.arrival_time if first else None,
         )
+
+    def _sampled(self, token: int, sampling: TokenSampling) -> TokenLogprobs:
+        if (ids := sampling.logprob_token_ids) is None:
+            return self._logprobs(token, sampling.logprobs)
+        ranks = [place + 100 for place in range(len(ids))]
+        return TokenLogprobs(token, LOGPROB, self.script.rank, list(ids), [-1.0 - place for place in ranks], ranks)
 
     def _logprobs(self, token: int, count: int) -> TokenLogprobs:
         """The chosen token at its rank among its neighbours; a rank of 1000 has probability zero."""

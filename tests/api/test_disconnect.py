@@ -138,3 +138,16 @@ def test_two_live_requests_may_share_an_id(app):
 
     asyncio.run(scenario())
     assert len({request.request_id for request in app.engine.requests}) == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_a_body_that_never_ends_is_no_error_of_the_server(app, caplog, path):
+    messages = [{"type": "http.request", "body": b'{"prompt"', "more_body": True}, {"type": "http.disconnect"}]
+    connection = Connection({})
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    asyncio.run(asyncio.wait_for(app.app(connection.scope(path), receive, connection.send), 10))
+    assert connection.sent[0]["status"] == 499
+    assert not caplog.records

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from headrace.api.openai.logprobs import CompletionLogprobsWriter, chat_logprobs, prompt_logprobs
+from headrace.api.logprobs import chat_logprobs, prompt_logprobs
+from headrace.api.openai.logprobs import CompletionLogprobsWriter
 from headrace.service import PositionLogprobs, TokenChoice
 
 INFINITE = float("-inf")

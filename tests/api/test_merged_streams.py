@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from headrace.api.openai.merge import MergedStreams, collect
+from headrace.api.merge import MergedStreams, collect
 from headrace.core.request import FinishReason
 from headrace.service import Delta
 

@@ -6,20 +6,11 @@ import json
 import logging
 
 import pytest
+from envelopes import refused
 
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "Hi"}]
-
-
-def refused(response, status=400):
-    """The error of a refusal, whose envelope must be whole."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    error = response.json()["error"]
-    assert error.keys() == {"message", "type", "param", "code"}
-    assert error["code"] == status
-    return error
 
 
 @pytest.mark.parametrize(
@@ -209,9 +200,7 @@ def test_model_may_be_absent_empty_or_an_alias(app):
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("tools", []),
         ("tool_choice", "auto"),
-        ("use_beam_search", True),
         ("suffix", ""),
-        ("logprob_token_ids", [1]),
         ("stream_interval", 2),
         ("thinking_token_budget", 10),
         ("include_reasoning", False),
@@ -287,7 +276,7 @@ def test_unknown_path_and_method(app):
 
 
 def test_a_bug_is_a_logged_500_without_internals(app, monkeypatch, caplog):
-    def broken(*_):
+    def broken(*_, **__):
         raise RuntimeError("secret /root/.ssh/id")
 
     monkeypatch.setattr("headrace.api.openai.routes.usage_policy", broken)

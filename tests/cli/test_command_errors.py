@@ -86,6 +86,8 @@ def test_help_is_grouped_and_fits_a_narrow_terminal(capsys, monkeypatch):
         "Limits",
         "HTTP",
         "API",
+        "Jobs",
+        "Runpod",
         "Logging",
         "General",
     ]

@@ -13,18 +13,29 @@ from hypothesis import strategies as st
 
 from headrace.config.knobs import Knob, all_knobs, build
 from headrace.config.load import load_config
+from headrace.config.runpod import OPERATIONS
 
 WORDS = st.text(string.ascii_letters + string.digits + "/._*é", min_size=1, max_size=8)
 JSON = st.dictionaries(WORDS.filter(lambda key: "." not in key), st.integers() | WORDS | st.lists(st.booleans()))
-NUMBERS = {
+LIMITS = st.dictionaries(st.sampled_from(OPERATIONS), st.integers(1, 1000))
+OF_THEIR_OWN = {
     "block_size": st.sampled_from([1, 2, 64, 256]),
     "port": st.integers(0, 65535),
     "max_model_len": st.integers(1, 10**9) | st.just(-1),
+    "root_path": WORDS.map(lambda word: f"/{word}"),
+    "job_execution_timeout": st.floats(5, 1e5),
+    "job_ttl": st.floats(10, 1e5),
+    "job_lease": st.floats(1, 1e5),
+    "job_rate_limits": LIMITS,
+    "job_concurrency_limits": LIMITS,
 }
+"""Values of the fields that take less than their kind does."""
 
 
 def values_of(knob: Knob) -> st.SearchStrategy[Any]:
     rules = knob.rules
+    if knob.name in OF_THEIR_OWN:
+        return OF_THEIR_OWN[knob.name]
     if rules.choices:
         return st.sampled_from(rules.choices)
     if rules.is_list:
@@ -34,16 +45,20 @@ def values_of(knob: Knob) -> st.SearchStrategy[Any]:
     if rules.kind is bool:
         return st.booleans()
     if rules.kind is int:
-        return NUMBERS.get(knob.name, st.integers(1, 10**6))
+        return st.integers(1, 10**6)
     if rules.kind is float:
         return st.floats(0.001, 1e6)
     if rules.kind is Path:
         return WORDS.map(Path)
-    return WORDS.map(lambda word: f"/{word}") if knob.name == "root_path" else WORDS
+    return WORDS
 
 
-INDEPENDENT = {name: knob for name, knob in all_knobs().items() if not name.startswith("ssl_")}
-"""The TLS fields need each other; everything else may be set alone."""
+ENTANGLED = {"jobs_url", "tokens_only"}
+INDEPENDENT = {
+    name: knob for name, knob in all_knobs().items() if not name.startswith("ssl_") and name not in ENTANGLED
+}
+"""The TLS fields need each other, --jobs-url goes without --jobs-dir, --tokens-only without what is for text;
+everything else may be set alone."""
 
 CHOSEN = st.fixed_dictionaries({}, optional={name: values_of(knob) for name, knob in INDEPENDENT.items()})
 

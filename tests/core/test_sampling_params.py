@@ -27,6 +27,11 @@ GOOD = [
     {"stop": ["x", "y"]},
     {"logit_bias": {3: -100}},
     {"logprobs": -1, "prompt_logprobs": 0},
+    {"n": 2, "best_of": 2},
+    {"logprobs": 0, "logprob_token_ids": [5] * 128},
+    {"use_beam_search": True, "n": 2, "temperature": 0},
+    {"use_beam_search": True, "best_of": 4, "length_penalty": -50, "early_stopping": "never"},
+    {"early_stopping": None},
 ]
 
 BAD = [
@@ -61,6 +66,14 @@ BAD = [
     ("bad_words", [""]),
     ("logprobs", -2),
     ("skip_special_tokens", 1),
+    ("best_of", 0),
+    ("best_of", 2.0),
+    ("use_beam_search", 1),
+    ("length_penalty", "long"),
+    ("early_stopping", "always"),
+    ("early_stopping", 1),
+    ("logprob_token_ids", "12"),
+    ("logprob_token_ids", [-1]),
 ]
 
 
@@ -85,9 +98,29 @@ def test_refused_by_name(name: str, value: object) -> None:
         ({"temperature": 0, "n": 2}, "n"),
         ({"max_tokens": 3, "min_tokens": 4}, "min_tokens"),
         ({"stop": "x", "detokenize": False}, "stop"),
+        ({"n": 3, "best_of": 2}, "best_of"),
+        ({"temperature": 0, "best_of": 2}, "best_of"),
+        ({"length_penalty": 0.5}, "length_penalty"),
+        ({"early_stopping": True}, "early_stopping"),
+        ({"early_stopping": "never"}, "early_stopping"),
+        ({"use_beam_search": True, "length_penalty": 50.5}, "length_penalty"),
+        ({"use_beam_search": True, "length_penalty": math.nan}, "length_penalty"),
+        ({"use_beam_search": True, "n": 3, "best_of": 2}, "best_of"),
+        ({"use_beam_search": True, "logprobs": 1, "logprob_token_ids": [1]}, "logprob_token_ids"),
+        ({"logprob_token_ids": [1]}, "logprob_token_ids"),
+        ({"logprobs": 1, "logprob_token_ids": []}, "logprob_token_ids"),
+        ({"logprobs": 1, "logprob_token_ids": [1] * 129}, "logprob_token_ids"),
     ],
 )
 def test_combinations_that_make_no_sense(values: dict[str, Any], parameter: str) -> None:
     with pytest.raises(BadRequest) as refused:
         SamplingParams(**values)
     assert refused.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    ("values", "candidates"),
+    [({"n": 3}, 3), ({"n": 2, "best_of": 5}, 5), ({"n": 2, "best_of": 4, "use_beam_search": True}, 4)],
+)
+def test_candidates(values: dict[str, Any], candidates: int) -> None:
+    assert SamplingParams(**values).num_candidates == candidates

@@ -1,76 +1,14 @@
-"""A real server: `headrace serve` in a process of its own, on a free port."""
+"""A real server for the tests of this folder."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import openai
 import pytest
-
-
-class Server:
-    """A running `headrace serve`. `log` is everything it has printed so far."""
-
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "headrace", "serve", *arguments, "--port", str(self.port)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
-        self.log = ""
-        self._ready = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            self.log += line
-            if "ready" in line.lower():
-                self._ready.set()
-        self._ready.set()  # it has ended; nobody needs to wait any longer
-
-    def wait_ready(self) -> None:
-        assert self._ready.wait(120), f"not ready in time:\n{self.log}"
-        assert self.process.poll() is None, f"the server has ended:\n{self.log}"
-
-    def stop(self) -> int:
-        """End it as an init system would, and return its exit code."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            code = self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-        self._reader.join()
-        return code
-
-    def client(self, **options: object) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="EMPTY", **{"max_retries": 0, **options})
-
-
-@contextlib.contextmanager
-def serving(*arguments: str, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    server = Server(*arguments, environment=environment)
-    try:
-        server.wait_ready()
-        yield server
-    finally:
-        server.stop()
+from running_server import Server, serving
 
 
 @pytest.fixture(scope="session")

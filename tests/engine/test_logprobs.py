@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headrace.core.errors import EngineError
 from headrace.core.request import TokenLogprobs
-from headrace.engine.logprobs import token_logprobs
+from headrace.engine.logprobs import listed_logprobs, token_logprobs
 from headrace.engine.sampler import Sampler
 
 CPU = torch.device("cpu")
@@ -55,6 +55,25 @@ def test_chosen_and_listed_values_are_bit_identical(grid: float) -> None:
         assert (found.rank, found.top_ids) == (1, [found.token_id])
     for found in token_logprobs(logits, torch.arange(64), [-1] * 64):
         assert found.logprob == found.top_logprobs[found.top_ids.index(found.token_id)]
+
+
+@pytest.mark.parametrize("grid", [0.0, 4.0])
+def test_certain_tokens_have_the_values_and_ranks_they_have_among_all(grid: float) -> None:
+    logits = _random_logits(1, 300, grid=grid)
+    listed = [17, 250, 3, 299]
+    found = listed_logprobs(logits[0], 8, listed)
+    assert found is not None
+    each = [entry for entry in token_logprobs(logits.expand(5, -1), torch.tensor([8, *listed]), [0] * 5) if entry]
+    assert (found.token_id, found.logprob, found.rank) == (8, each[0].logprob, each[0].rank)
+    assert (found.top_ids, found.top_ranks) == (listed, [entry.rank for entry in each[1:]])
+    assert found.top_logprobs == [entry.logprob for entry in each[1:]]
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_certain_tokens_of_broken_logits_have_none(broken: float) -> None:
+    logits = torch.zeros(300)
+    logits[5] = broken
+    assert listed_logprobs(logits, 8, [1, 2]) is None
 
 
 def test_neighbours_change_nothing() -> None:

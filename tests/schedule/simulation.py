@@ -7,10 +7,13 @@ through its block table what is not its own history is caught in the step in whi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import count
 
-from headrace.core.request import FinishReason, Request, SequenceOutput, StepOutput, TokenLogprobs
+import beam_reference
+
+from headrace.core.request import BeamSearch, FinishReason, Request, SequenceOutput, StepOutput, TokenLogprobs
 from headrace.core.sampling import TokenSampling
 from headrace.schedule.plan import PlanRow, RowResult, StepPlan, StepResult
 from headrace.schedule.scheduler import Scheduler
@@ -55,6 +58,33 @@ def next_token(context: list[int], draw: int) -> int:
     return hash((tuple(context), draw)) % VOCAB_SIZE
 
 
+def distribution(context: list[int]) -> list[float]:
+    """The model for beam searches: the log-probability of every token after `context`. Some are equal, some nothing."""
+    weights = [hash((tuple(context), token)) % 7 for token in range(VOCAB_SIZE)]
+    return [math.log(weight / sum(weights)) if weight else -math.inf for weight in weights]
+
+
+def best_tokens(context: list[int], wanted: int) -> TokenLogprobs:
+    logprobs = distribution(context)
+    best = sorted(range(VOCAB_SIZE), key=lambda token: (-logprobs[token], token))
+    top = best[:wanted]
+    return TokenLogprobs(best[0], logprobs[best[0]], 1, top, [logprobs[token] for token in top])
+
+
+def beam_answers(wanted: Request, max_model_len: int) -> list[beam_reference.Found]:
+    """What a beam search must come to."""
+    rules = wanted.sampling
+    return beam_reference.search(
+        distribution,
+        wanted.prompt_ids,
+        width=wanted.beam.width,
+        max_tokens=min(rules.max_tokens, max_model_len - len(wanted.prompt_ids)),
+        length_penalty=wanted.beam.length_penalty,
+        early_stopping=wanted.beam.early_stopping,
+        eos=None if rules.ignore_eos else rules.eos_token_id,
+    )
+
+
 def logprobs_of(token_id: int, position: int) -> TokenLogprobs:
     return TokenLogprobs(token_id, -float(position), 1, [], [])
 
@@ -94,6 +124,13 @@ class Choice:
         return self.outputs[-1] if self.outputs and self.outputs[-1].finish_reason is not None else None
 
 
+def beam_request(request_id: str, prompt: list[int] | int, max_tokens: int = 8, *, width: int = 3, **changes):
+    """A request for all beams of a search; `changes` of the request by name, of the search by `beam`."""
+    sample = {"temperature": 0.0, "eos_token_id": 2, **changes.pop("sample", {})}
+    beam = BeamSearch(**{"width": width, **changes.pop("beam", {})})
+    return request(request_id, prompt, max_tokens, sample=sample, **{"n": width, "beam": beam, **changes})
+
+
 class Simulation:
     """Drives a scheduler as an engine would and checks, after every call, all that must always hold."""
 
@@ -104,6 +141,7 @@ class Simulation:
         self.budget = budget
         self.choices: dict[Key, Choice] = {}
         self.prompt_logprobs: dict[str, list[TokenLogprobs]] = {}
+        self.shown: dict[str, list[list[list[int]]]] = {}
         self.plans: list[StepPlan] = []
         self.steps: list[StepOutput] = []
         self._slots: dict[tuple[int, int], tuple] = {}
@@ -151,12 +189,19 @@ class Simulation:
 
     def drain(self) -> None:
         """Run to the end, which must come: in every step the sequence of lowest rank gains at least one token."""
-        most = sum(len(choice.request.prompt_ids) + self.max_model_len + 1 for choice in self.choices.values())
+        most = sum(self._most_steps(choice.request) for choice in self.choices.values())
         for _ in range(most):
             if self.step() is None:
                 break
         assert not self.scheduler.has_work, f"still at work after {most} steps"
         assert self.scheduler.stats.kv_usage == 0
+
+    def _most_steps(self, wanted: Request) -> int:
+        length = len(wanted.prompt_ids) + self.max_model_len + 1
+        if wanted.beam is None:
+            return length
+        # At worst its beams take turns on one place, and each computes everything anew for each of its tokens.
+        return length * wanted.beam.width * self.max_model_len
 
     # ---- the model and its cache
 
@@ -184,11 +229,14 @@ class Simulation:
             return RowResult(error=error)
         prompt_logprobs = []
         if row.prompt_logprobs_from is not None:
-            prompt = self.choices[row.request_id, row.choice].request.prompt_ids
+            prompt = self._request(row).prompt_ids
             owed = range(max(row.prompt_logprobs_from, row.start + 1), min(stop, len(prompt) - 1) + 1)
             prompt_logprobs = [logprobs_of(prompt[position], position) for position in owed]
         if not row.samples:
             return RowResult(prompt_logprobs=prompt_logprobs)
+        if self._request(row).beam is not None:
+            follows = best_tokens(context, row.sampling.logprobs)
+            return RowResult(follows.token_id, follows, prompt_logprobs)
         token_id = next_token(context, row.sampling.seed + row.choice)
         return RowResult(token_id, logprobs_of(token_id, stop), prompt_logprobs)
 
@@ -196,10 +244,20 @@ class Simulation:
         return row.block_table[position // self.block_size], position % self.block_size
 
     def _context(self, row: PlanRow) -> list[int]:
-        return self.choices[row.request_id, row.choice].context
+        """A beam's tokens are known to the scheduler alone: what the cache holds before the row is believed; if it was
+        not the beam's own, the answer will be wrong.
+        """
+        if self._request(row).beam is None:
+            return self.choices[row.request_id, row.choice].context
+        before = self._slots[self._slot(row, row.start - 1)][1:] if row.start else ()
+        return [*before, *row.token_ids]
+
+    def _request(self, row: PlanRow) -> Request:
+        """Beams have numbers too, but every request has a choice 0."""
+        return self.choices[row.request_id, 0].request
 
     def _salt(self, row: PlanRow) -> str | None:
-        return self.choices[row.request_id, row.choice].request.cache_salt
+        return self._request(row).cache_salt
 
     # ---- what must always hold
 
@@ -208,13 +266,18 @@ class Simulation:
         assert len({(row.request_id, row.choice) for row in plan.rows}) == len(plan.rows)
         read_by = [set(row.block_table) for row in plan.rows]
         for row, blocks in zip(plan.rows, read_by, strict=True):
-            context = self._context(row)
             stop = row.start + len(row.token_ids)
-            assert self.choices[row.request_id, row.choice].end is None
-            assert row.token_ids == context[row.start : stop]
             assert row.token_ids
-            assert row.samples == (stop == len(context))
-            assert row.output_index == len(context) - len(self.choices[row.request_id, row.choice].request.prompt_ids)
+            wanted = self._request(row)
+            if wanted.beam is None:
+                context = self._context(row)
+                assert self.choices[row.request_id, row.choice].end is None
+                assert row.token_ids == context[row.start : stop]
+                assert row.samples == (stop == len(context))
+                assert row.output_index == len(context) - len(wanted.prompt_ids)
+            else:
+                assert row.choice < wanted.beam.width
+                assert row.samples == (stop == len(wanted.prompt_ids) + row.output_index)
             assert len(row.block_table) == -(-stop // self.block_size)
             assert len(blocks) == len(row.block_table)
             assert 0 not in blocks, "the null block belongs to nobody"
@@ -229,17 +292,27 @@ class Simulation:
         self.scheduler.check()
         self.steps.append(output)
         self._hear(output.sequences)
-        assert output.stats.generation_tokens == sum(len(sequence.token_ids) for sequence in output.sequences)
+        told = [len(heard.token_ids) for heard in output.sequences if not self.searches(heard.request_id)]
+        searched = sum(row.samples and self.searches(row.request_id) for row in self.plans[-1].rows)
+        assert sum(told) <= output.stats.generation_tokens <= sum(told) + searched
         assert 0 <= output.stats.kv_usage <= 1
         return output
+
+    def searches(self, request_id: str) -> bool:
+        return self.choices[request_id, 0].request.beam is not None
 
     def _hear(self, outputs: list[SequenceOutput]) -> None:
         for output in outputs:
             choice = self.choices[output.request_id, output.choice]
             assert choice.end is None, "something came after the end"
             assert not choice.outputs or (output.cached_tokens is None and output.scheduled_time is None)
-            assert output.token_ids or output.prompt_logprobs or output.finish_reason, "an output with nothing to tell"
-            assert [logprobs.token_id for logprobs in output.logprobs] == output.token_ids
+            if choice.request.beam is not None:
+                assert not output.token_ids or output.finish_reason, "an answer of a search comes whole"
+                self.shown.setdefault(output.request_id, []).extend([output.beams] if output.beams else [])
+            else:
+                assert output.token_ids or output.prompt_logprobs or output.finish_reason, "it has nothing to tell"
+            if choice.request.beam is None or choice.request.sampling.logprobs is not None:
+                assert [logprobs.token_id for logprobs in output.logprobs] == output.token_ids
             choice.outputs.append(output)
             choice.token_ids += output.token_ids
             self.prompt_logprobs[output.request_id] += output.prompt_logprobs
@@ -248,6 +321,9 @@ class Simulation:
         """Every choice has ended once, and said what it would have said alone, or a part of it if it was stopped."""
         for choice in self.choices.values():
             assert choice.end is not None
+            if choice.request.beam is not None:
+                self._check_beam(choice)
+                continue
             expected, reason, stop_reason = answer(choice.request, choice.number, self.max_model_len)
             if choice.end.finish_reason in (FinishReason.ABORT, FinishReason.ERROR):
                 assert choice.token_ids == expected[: len(choice.token_ids)]
@@ -262,3 +338,17 @@ class Simulation:
             assert found == everything[: len(found)], "each prompt position once, in order"
             if any(self.choices[request_id, number].token_ids for number in range(wanted.n)):
                 assert found == everything
+
+    def _check_beam(self, choice: Choice) -> None:
+        end = choice.end
+        if end.finish_reason in (FinishReason.ABORT, FinishReason.ERROR):
+            assert not choice.token_ids
+            return
+        expected = beam_answers(choice.request, self.max_model_len)[choice.number]
+        eos = choice.request.sampling.eos_token_id
+        assert choice.token_ids == expected.token_ids
+        assert end.cumulative_logprob == expected.cumulative_logprob
+        assert end.finish_reason is (FinishReason.STOP if expected.finished else FinishReason.LENGTH)
+        assert end.stop_reason == (eos if expected.finished else None)
+        if end.logprobs:
+            assert sum(entry.logprob for entry in end.logprobs) == expected.cumulative_logprob

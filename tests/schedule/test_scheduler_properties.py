@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from simulation import VOCAB_SIZE, Simulation, request, scheduler
 
-from headrace.core.request import FinishReason, Request
+from headrace.core.request import BeamSearch, FinishReason, Request
 
 pytestmark = pytest.mark.timeout(900)  # a failure is worth the minutes that hypothesis takes to make it small
 
@@ -58,12 +58,24 @@ def simulate(shape: dict) -> Simulation:
 
 
 @st.composite
+def searches(draw: st.DrawFn) -> BeamSearch:
+    return BeamSearch(
+        width=draw(st.integers(1, 5)),
+        length_penalty=draw(st.sampled_from([1.0, 0.0, -1.0, 3.0])),
+        early_stopping=draw(st.sampled_from([None, True, False, "never"])),
+        shown=draw(st.booleans()),
+    )
+
+
+@st.composite
 def requests(draw: st.DrawFn, request_id: str = "") -> Request:
+    beam = draw(st.none() | searches())
     return request(
         request_id,
         draw(prompts),
-        sample=draw(rules()),
-        n=draw(st.sampled_from([1, 1, 1, 2, 3, 5])),
+        sample={**draw(rules()), "logprobs": draw(st.sampled_from([None, 0, 3]))},
+        n=draw(st.sampled_from([1, 1, 1, 2, 3, 5])) if beam is None else draw(st.integers(1, beam.width)),
+        beam=beam,
         priority=draw(st.integers(-1, 1)),
         arrival_time=draw(st.sampled_from([0.0, 1.0])),
         cache_salt=draw(st.sampled_from([None, None, "a"])),
@@ -105,7 +117,8 @@ class Traffic(RuleBasedStateMachine):
         row = data.draw(st.sampled_from(plan.rows))
         output = self.simulation.commit(plan, {(row.request_id, row.choice): "not a number"})
         failed = [sequence for sequence in output.sequences if sequence.error is not None]
-        assert (row.request_id, row.choice) in {(sequence.request_id, sequence.choice) for sequence in failed}
+        if not self.simulation.searches(row.request_id):
+            assert (row.request_id, row.choice) in {(sequence.request_id, sequence.choice) for sequence in failed}
         assert {sequence.request_id for sequence in failed} == {row.request_id}
 
     @precondition(lambda self: self.simulation.scheduler.has_work)
@@ -114,7 +127,9 @@ class Traffic(RuleBasedStateMachine):
         plan = self.simulation.plan()
         output = self.simulation.fail(plan, "out of memory")
         rows = {(row.request_id, row.choice) for row in plan.rows}
-        assert rows <= {(sequence.request_id, sequence.choice) for sequence in output.sequences}
+        ended = {(sequence.request_id, sequence.choice) for sequence in output.sequences}
+        assert {(name, number) for name, number in rows if not self.simulation.searches(name)} <= ended
+        assert {name for name, _ in rows} == {name for name, _ in ended}
         assert all(sequence.finish_reason is FinishReason.ERROR for sequence in output.sequences)
 
     @invariant()

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
+from starlette.requests import ClientDisconnect
 
+from headrace.api.disconnect import CallerGone
 from headrace.api.errors import MalformedBody, malformed
 from headrace.core.errors import CallerError
 
 B = TypeVar("B", bound=BaseModel)
+T = TypeVar("T")
 
 LARGEST = 64 * 1024 * 1024
 """Most bytes of a body: a full batch of 1024 prompts at 16k tokens each, written as ids."""
@@ -28,31 +33,37 @@ class BodyTooLarge(CallerError):
 
 
 async def read_body(http: Request, schema: type[B]) -> B:
-    """Raises `MalformedBody` or `BodyTooLarge`. Large bodies are parsed in a thread, off the event loop."""
+    """Raises `MalformedBody`, `BodyTooLarge` or `CallerGone`."""
     media_type = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise MalformedBody(f"Unsupported Media Type: Only 'application/json' is allowed, got {media_type!r}.")
-    raw = await _read(http)
-    if len(raw) <= _PARSED_IN_PLACE:
-        return _parse(raw, schema)
-    return await asyncio.to_thread(_parse, raw, schema)
+    return await parsed(await read_bytes(http, LARGEST), partial(_parse, schema=schema))
 
 
-async def _read(http: Request) -> bytes:
+async def parsed(raw: bytes, parse: Callable[[bytes], T]) -> T:
+    """What `parse` makes of a body; of a large one in a thread, off the event loop."""
+    return parse(raw) if len(raw) <= _PARSED_IN_PLACE else await asyncio.to_thread(parse, raw)
+
+
+async def read_bytes(http: Request, most: int) -> bytes:
+    """The whole body. Raises `BodyTooLarge` beyond `most` bytes, and `CallerGone` if it never comes to its end."""
     declared = http.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > LARGEST:
-        raise _too_large()
+    if declared.isdecimal() and int(declared) > most:
+        raise _too_large(most)
     chunks, size = [], 0
-    async for chunk in http.stream():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > LARGEST:
-            raise _too_large()
+    try:
+        async for chunk in http.stream():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > most:
+                raise _too_large(most)
+    except ClientDisconnect:
+        raise CallerGone from None
     return b"".join(chunks)
 
 
-def _too_large() -> BodyTooLarge:
-    return BodyTooLarge(f"The body is larger than {LARGEST} bytes.")
+def _too_large(most: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than {most} bytes.")
 
 
 def _parse(raw: bytes, schema: type[B]) -> B:

@@ -1,15 +1,13 @@
-"""The error tree of `core/errors.py` in OpenAI's envelope, and the boundary behind which no exception leaks."""
+"""The error tree of `core/errors.py` in OpenAI's envelope."""
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from fastapi import Request, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from fastapi import Response
 
 from headrace.core.errors import (
     BadRequest,
@@ -21,10 +19,25 @@ from headrace.core.errors import (
     Unavailable,
 )
 
-logger = logging.getLogger(__name__)
+_SHOWN_VALUE = 100
+_SHOWN_FAILURES = 10
+_PATH = re.compile(r"(?<![\w/.])/(?:[\w.@+-]+/)+[\w.@+-]+")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+class Unauthenticated(CallerError):
+    """No API key, or a wrong one."""
+
+    status = 401
+
+
+class MalformedBody(CallerError):
+    """The body is not what the route's schema says: not JSON, a field missing, a value of the wrong type."""
+
 
 _TYPES: dict[type[HeadraceError], str] = {
     BadRequest: "BadRequestError",
+    Unauthenticated: "AuthenticationError",
     NotPermitted: "PermissionDeniedError",
     NotFound: "NotFoundError",
     CallerError: "BadRequestError",
@@ -32,14 +45,6 @@ _TYPES: dict[type[HeadraceError], str] = {
     Unavailable: "ServiceUnavailableError",
     HeadraceError: "InternalServerError",
 }
-_SHOWN_VALUE = 100
-_SHOWN_FAILURES = 10
-_PATH = re.compile(r"(?<![\w/.])/(?:[\w.@+-]+/)+[\w.@+-]+")
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-
-
-class MalformedBody(CallerError):
-    """The body is not what the route's schema says: not JSON, a field missing, a value of the wrong type."""
 
 
 def envelope(error: Exception) -> dict[str, Any]:
@@ -51,17 +56,12 @@ def envelope(error: Exception) -> dict[str, Any]:
     kind = next(_TYPES[base] for base in type(error).__mro__ if base in _TYPES)
     if isinstance(error, CallerError):
         return _envelope(error.message + _where(error), kind, error.parameter, error.status)
-    return _envelope(_without_internals(error.message), kind, None, error.status)
+    return _envelope(public_message(error), kind, None, error.status)
 
 
 def error_response(error: Exception) -> Response:
     body = envelope(error)
     return Response(msgspec.json.encode(body), body["error"]["code"], media_type="application/json")
-
-
-def unauthorized() -> Response:
-    body = _envelope("The API key is missing or wrong.", "AuthenticationError", None, 401)
-    return Response(msgspec.json.encode(body), 401, media_type="application/json")
 
 
 def malformed(failures: Sequence[Mapping[str, Any]]) -> MalformedBody:
@@ -70,39 +70,6 @@ def malformed(failures: Sequence[Mapping[str, Any]]) -> MalformedBody:
     lines = [f"{count} validation error{'' if count == 1 else 's'}:"]
     lines += [f"  {_location(failure)}: {failure['msg']} (type={failure['type']})" for failure in failures]
     return MalformedBody("\n".join(lines[: _SHOWN_FAILURES + 1]), parameter=_location(failures[0]))
-
-
-async def answer_error(_: Request, error: Exception) -> Response:
-    """FastAPI's handler for the whole tree."""
-    if isinstance(error, HeadraceError) and error.status == 500:
-        logger.error("%s: %s", type(error).__name__, error.message)
-    return error_response(error)
-
-
-class ErrorBoundary:
-    """Turns an exception that nobody expected into a logged 500, unless the response has already begun."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begun = False
-
-        async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = begun or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        except Exception as error:
-            if begun:
-                raise
-            logger.exception("%s %s failed", scope["method"], scope["path"])
-            await error_response(error)(scope, receive, send)
 
 
 def _envelope(message: str, kind: str, parameter: str | None, status: int) -> dict[str, Any]:
@@ -122,5 +89,6 @@ def _location(failure: Mapping[str, Any]) -> str:
     return ".".join(["body", *(str(step) for step in failure["loc"])])
 
 
-def _without_internals(message: str) -> str:
-    return _ADDRESS.sub("", _PATH.sub("<path>", message))
+def public_message(error: HeadraceError) -> str:
+    """The message without paths and addresses of this machine."""
+    return _ADDRESS.sub("", _PATH.sub("<path>", error.message))

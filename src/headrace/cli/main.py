@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from headrace import __version__
+from headrace.cli.jobs import jobs_app
 from headrace.config.command_line import Words, explain, serve_app
 from headrace.config.help import WrappedFormatter
 from headrace.config.load import config_of
@@ -22,10 +23,15 @@ EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. Errors that are the user's to fix are shown without a traceback."""
+    """Run one command and return its exit code."""
     started = time.monotonic()
+    return exit_code_of(lambda: _commands(started)(sys.argv[1:] if arguments is None else arguments) or 0)
+
+
+def exit_code_of(command: Callable[[], int]) -> int:
+    """The exit code of `command`. Errors that are the user's to fix are shown without a traceback."""
     try:
-        return _commands(started)(sys.argv[1:] if arguments is None else arguments) or 0
+        return command()
     except CycloptsError as problem:
         return _fail(explain(problem), EXIT_MISUSED)
     except ConfigError as problem:
@@ -58,6 +64,7 @@ def _commands(started: float) -> App:
     app.command(serve_app(serve))
     app.command(_pull, name="pull")
     app.command(_models, name="models")
+    app.command(jobs_app())
     return app
 
 

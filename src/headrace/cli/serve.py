@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import uvloop
 
+from headrace.cli.front import SERVE, Front
 from headrace.cli.interrupts import Interrupts
 from headrace.cli.listen import check_tls, is_open_to_others, listening_socket, url_of
 from headrace.cli.logs import set_up_logging
@@ -26,6 +27,7 @@ from headrace.cli.progress import LoadProgress
 from headrace.cli.throughput import ThroughputLog
 from headrace.cli.welcome import curl_line, ready_line
 from headrace.config.sections import ModelConfig, ServeConfig
+from headrace.core.errors import StartupError
 from headrace.core.request import StepStats
 from headrace.hub import Checkpoint, open_checkpoint
 from headrace.metrics import Metrics
@@ -33,6 +35,7 @@ from headrace.runtime.process import ProcessEngine
 from headrace.service.services import Services
 
 if TYPE_CHECKING:
+    from headrace.jobs import JobService
     from headrace.service.model_text import ModelText
 
 P = ParamSpec("P")
@@ -47,8 +50,8 @@ _LAST_WORDS_SECONDS = 2.0
 """How long requests may take to tell their callers that the engine was stopped."""
 
 
-def serve_until_stopped(config: ServeConfig, started: float) -> int:
-    """Serve until SIGINT or SIGTERM, then return 0. `started` is when the command began, in monotonic seconds.
+def serve_until_stopped(config: ServeConfig, started: float, front: Front = SERVE) -> int:
+    """Serve `front` until SIGINT or SIGTERM, then return 0. `started`: when the command began, in monotonic seconds.
 
     Raises `StartupError` if the server cannot start.
     """
@@ -58,21 +61,23 @@ def serve_until_stopped(config: ServeConfig, started: float) -> int:
         if is_open_to_others(config.http) and not config.http.api_key:
             log.warning("Whoever reaches %s can use this server: no --api-key is set.", config.http.host)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Serve(config, listener).run(started))
+            runner.run(_Serve(config, listener, front).run(started))
     return 0
 
 
 class _Serve:
     """The objects of one server and their lives."""
 
-    def __init__(self, config: ServeConfig, listener: socket.socket) -> None:
+    def __init__(self, config: ServeConfig, listener: socket.socket, front: Front) -> None:
         self._config = config
+        self._front = front
         self._listener = listener
         names = config.model.served_model_name or (config.model.model,)
         self._metrics = Metrics(names[0], engine_metrics=not config.logging.disable_log_stats)
         self._throughput = ThroughputLog(config.logging.log_stats_interval)
         self._progress = LoadProgress()
         self._engine: ProcessEngine | None = None
+        self._starting_jobs: asyncio.Task[JobService | None]
         self._services = Services(model_names=names, model_root=config.model.model, metrics=self._metrics)
 
     async def run(self, started: float) -> None:
@@ -85,30 +90,59 @@ class _Serve:
             # web framework. One that must be fetched takes its time, and the server answers meanwhile.
             await asyncio.wait({finding}, timeout=_MOMENT_SECONDS)
             opening = asyncio.create_task(self._open(finding, started), name="open-model")
-            await asyncio.sleep(0)
-
-            from headrace.api.app import create_app
-            from headrace.cli.server import http_server
-
-            server = http_server(create_app(self._services, self._config), self._config)
-            serving = asyncio.create_task(server.serve(sockets=[self._listener]), name="http")
-            stopping = asyncio.create_task(interrupts.stop.wait(), name="stop-signal")
-            background = [stopping, opening]
-            if not self._config.logging.disable_log_stats:
-                background.append(asyncio.create_task(self._throughput.run(), name="throughput"))
+            self._starting_jobs = asyncio.create_task(self._start_jobs(), name="start-jobs")
             try:
-                await asyncio.wait({serving, stopping, opening}, return_when=asyncio.FIRST_COMPLETED)
-                if opening.done():
-                    await opening
-                    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if serving.done():
-                    await serving  # it ends by itself only with an error
+                await self._serve(opening, interrupts)
             finally:
-                for task in background:
-                    task.cancel()
+                opening.cancel()
                 self._progress.close()
-                server.should_exit = True
-                await self._drain(serving, interrupts.stop_at_once)
+                if self._engine is not None:
+                    await self._engine.stop(at_once=True)
+
+    async def _serve(self, opening: asyncio.Task[None], interrupts: Interrupts) -> None:
+        """Answer until a signal comes, then let what runs come to its end."""
+        jobs = await self._starting_jobs
+
+        from headrace.cli.server import http_server
+
+        app = self._front.create_app(self._services, self._config, None if jobs is None else jobs.queue)
+        server = http_server(app, self._config)
+        serving = asyncio.create_task(server.serve(sockets=[self._listener]), name="http")
+        stopping = asyncio.create_task(interrupts.stop.wait(), name="stop-signal")
+        background: list[asyncio.Task[Any]] = [stopping]
+        if not self._config.logging.disable_log_stats:
+            background.append(asyncio.create_task(self._throughput.run(), name="throughput"))
+        try:
+            await asyncio.wait({serving, stopping, opening}, return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                await opening
+                await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                await serving  # it ends by itself only with an error
+        finally:
+            for task in (*background, opening):
+                task.cancel()
+            server.should_exit = True
+            await self._drain(serving, jobs, interrupts.stop_at_once)
+
+    async def _start_jobs(self) -> JobService | None:
+        """The job queue, None where this server has no routes for it. Raises `StartupError`."""
+        if not self._front.has_jobs:
+            return None
+        from headrace.api.runpod.endpoints import DEFAULT
+        from headrace.api.runpod.wire import webhook_body
+        from headrace.jobs import JobService
+
+        config = self._config.jobs
+        jobs = JobService(config, endpoints=(DEFAULT,), render_webhook=webhook_body)
+        try:
+            await jobs.start()
+        except StartupError as problem:
+            if config.jobs_dir is not None or config.jobs_url is not None:
+                raise
+            # Nobody asked for jobs, and a second server on this machine must be able to start.
+            log.warning("%s This server takes no jobs; --jobs-dir gives it a folder of its own.", problem.message)
+        return jobs
 
     async def _open(self, finding: asyncio.Future[Checkpoint], started: float) -> None:
         """Load the model, open the routes that need it, and say so. The tokenizer is read while the engine loads."""
@@ -123,6 +157,7 @@ class _Serve:
         finally:
             loading.cancel()
 
+        from headrace.api.runpod.executor import job_executor
         from headrace.service.generation import Generator
 
         self._progress.close()
@@ -140,28 +175,47 @@ class _Serve:
                 model_name=model,
             )
         )
+        if (jobs := await self._starting_jobs) is not None:
+            jobs.open(job_executor(self._services, config).execute)
         gc.freeze()  # what is there now stays: looking through it for garbage would hold up every stream for 0.1 s
         url = url_of(config.http, self._listener)
         print(ready_line(url, config.http, model, info, time.monotonic() - started))
-        print(curl_line(url, config.http, model, chat=text.template is not None), flush=True)
+        print(curl_line(url, config.http, *self._front.example(model, text)), flush=True)
 
-    async def _drain(self, serving: asyncio.Task[None], at_once: asyncio.Event) -> None:
-        """Let running requests finish, for a while; then stop the engine, which ends the others with an error."""
+    async def _drain(self, serving: asyncio.Task[None], jobs: JobService | None, at_once: asyncio.Event) -> None:
+        """Let running requests and jobs finish, for a while; then stop the engine, which ends the others with an error.
+
+        Jobs that have not finished by then go back into the queue.
+        """
+        grace = self._config.http.shutdown_timeout
         hurry = asyncio.create_task(at_once.wait(), name="second-stop-signal")
+        ending = asyncio.create_task(_stop_jobs(jobs, grace), name="stop-jobs")
+        finishing: asyncio.Future[Any] = asyncio.gather(serving, ending)
         try:
-            grace = self._config.http.shutdown_timeout
-            await asyncio.wait({serving, hurry}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {finishing, hurry}
+            await asyncio.wait(either, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            if hurry.done():
+                ending.cancel()
+                await asyncio.gather(ending, return_exceptions=True)
+                await _stop_jobs(jobs, 0)
+            else:
+                await ending
             if self._engine is not None:
                 await self._engine.stop(at_once=hurry.done())
             await asyncio.wait({serving}, timeout=0 if hurry.done() else _LAST_WORDS_SECONDS)
         finally:
             hurry.cancel()
-            serving.cancel()
-            await asyncio.gather(serving, hurry, return_exceptions=True)
+            finishing.cancel()
+            await asyncio.gather(finishing, serving, hurry, return_exceptions=True)
 
     def _on_step(self, stats: StepStats) -> None:
         self._metrics.on_step(stats)
         self._throughput.on_step(stats)
+
+
+async def _stop_jobs(jobs: JobService | None, grace: float) -> None:
+    if jobs is not None:
+        await jobs.stop(grace)
 
 
 def _load_text(config: ModelConfig, checkpoint: Checkpoint) -> ModelText:

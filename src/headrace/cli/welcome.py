@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from headrace.config.sections import HttpConfig
@@ -19,14 +20,9 @@ def ready_line(url: str, http: HttpConfig, model: str, info: EngineInfo, seconds
     )
 
 
-def curl_line(url: str, http: HttpConfig, model: str, *, chat: bool) -> str:
+def curl_line(url: str, http: HttpConfig, path: str, body: Mapping[str, Any]) -> str:
     """A command to copy that asks the model something. Keys are never shown."""
-    body: dict[str, Any]
-    if chat:
-        route, body = "chat/completions", {"model": model, "messages": [{"role": "user", "content": "Hello!"}]}
-    else:
-        route, body = "completions", {"model": model, "prompt": "Once upon a time", "max_tokens": 32}
-    words = ["curl", f"{url}/v1/{route}", "-H", "Content-Type: application/json"]
+    words = ["curl", url + path, "-H", "Content-Type: application/json"]
     if http.uds is not None:
         words[1:1] = ["--unix-socket", str(http.uds)]
     line = shlex.join([*words, "-d", json.dumps(body)])

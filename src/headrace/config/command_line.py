@@ -26,7 +26,7 @@ EPILOGUE = (
 )
 
 
-def serve_app(action: Callable[[Words], Any]) -> App:
+def serve_app(action: Callable[[Words], Any], *, usage: str = USAGE) -> App:
     """A cyclopts command that hands the words of its command line to `action`.
 
     Its errors are `CycloptsError`s; `explain` makes `ConfigError`s of them.
@@ -43,7 +43,7 @@ def serve_app(action: Callable[[Words], Any]) -> App:
         name="serve",
         help="Serve a model over HTTP.",
         help_epilogue=EPILOGUE,
-        usage=USAGE,
+        usage=usage,
         help_format="plaintext",
         help_formatter=WrappedFormatter(),
         version_flags=(),
@@ -95,7 +95,8 @@ def _annotation(knob: Knob, group: Group) -> Any:
     rules = knob.rules
     shown: dict[str, Any] = {"group": group, "help": describe(knob), "show_default": False, "negative_iterable": ""}
     if rules.kind is bool:
-        return Annotated[list[bool] | None, Parameter(**shown)]
+        alias = None if rules.alias is None else flag_of(rules.alias)
+        return Annotated[list[bool] | None, Parameter(**shown, alias=alias)]
     shown["metavar"] = metavar(knob)
     if rules.is_mapping:
         # With the text: where pydantic is loaded, cyclopts lets it check what the converter returns against the type.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from headrace.config.help import default_text, metavar
-from headrace.config.knobs import Knob, all_knobs
+from headrace.config.knobs import Knob, all_knobs, flag_of
 
 
 def render_flag_table() -> str:
@@ -25,8 +25,10 @@ def _row(knob: Knob) -> str:
         values = "|".join(str(choice) for choice in rules.choices) or metavar(knob)
         flag = f"{knob.flag} {values}"
     default = default_text(knob)
-    variable = f" Also `{rules.variable}`." if rules.variable else ""
-    cells = [f"`{flag}`", f"`{default}`" if default else "", knob.help + variable]
+    others = [flag_of(rules.alias)] if rules.alias else []
+    others += [rules.variable] if rules.variable else []
+    also = "".join(f" Also `{other}`." for other in others)
+    cells = [f"`{flag}`", f"`{default}`" if default else "", knob.help + also]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -16,6 +16,8 @@ from headrace.config.sections import ServeConfig
 GENERAL = "General"
 """Heading of the flags that belong to no section."""
 
+_ACRONYMS = frozenset({"api", "http"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knob:
@@ -52,6 +54,12 @@ def all_knobs() -> Mapping[str, Knob]:
     return table
 
 
+@functools.cache
+def names_by_alias() -> Mapping[str, str]:
+    """Field names by the second names of fields."""
+    return {knob.rules.alias: name for name, knob in all_knobs().items() if knob.rules.alias is not None}
+
+
 def build(values: Mapping[str, Any]) -> ServeConfig:
     """The tree with these fields set and all others at their defaults. Raises `ConfigError` from the sections."""
     tree: dict[str, Any] = {}
@@ -71,7 +79,7 @@ def _sections() -> Iterator[tuple[type, str]]:
     for name, hint in _fields_of_tree():
         if is_dataclass(hint):
             summary = (inspect.getdoc(hint) or "").splitlines()[0].rstrip(".")
-            title = name.upper() if len(name) <= 4 else name.capitalize()
+            title = name.upper() if name in _ACRONYMS else name.capitalize()
             yield hint, f"{title}: {summary[0].lower()}{summary[1:]}"
     yield ServeConfig, GENERAL
 

@@ -12,7 +12,7 @@ import yaml
 from cyclopts.exceptions import CycloptsError
 
 from headrace.config.command_line import Words, explain, serve_app, suggestion
-from headrace.config.knobs import all_knobs, build, flag_of
+from headrace.config.knobs import all_knobs, build, flag_of, names_by_alias
 from headrace.config.sections import ServeConfig
 from headrace.config.unimplemented import UNIMPLEMENTED
 from headrace.config.values import read_value
@@ -65,6 +65,7 @@ def _from_yaml(path: Path) -> dict[str, Given]:
     given: dict[str, Given] = {}
     for key, raw in _read_yaml(path).items():
         name = str(key).removeprefix("--").replace("-", "_")
+        name = names_by_alias().get(name, name)
         if name not in all_knobs() and name not in UNIMPLEMENTED:
             raise ConfigError(f"unknown key {key!r} in {path}{suggestion(name, lambda known: known.replace('_', '-'))}")
         if name in given:

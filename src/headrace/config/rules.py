@@ -46,6 +46,13 @@ class Short:
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """A second name of the field, which other servers' users already give, as a flag and as a YAML key."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Size:
     """An integer that may be written with a suffix: k, m, g, t are powers of 1000, K, M, G, T of 1024."""
 
@@ -88,6 +95,7 @@ class FieldRules:
     spellings: Mapping[str, Any]
     variable: str | None
     short: str | None
+    alias: str | None
     size: bool
     commas: bool
 
@@ -171,6 +179,7 @@ def _read_rules(hint: Any) -> FieldRules:
         },
         variable=next((extra.name for extra in extras if isinstance(extra, Variable)), None),
         short=next((extra.flag for extra in extras if isinstance(extra, Short)), None),
+        alias=next((extra.name for extra in extras if isinstance(extra, Alias)), None),
         size=any(isinstance(extra, Size) for extra in extras),
         commas=any(isinstance(extra, Commas) for extra in extras),
     )

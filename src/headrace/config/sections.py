@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from headrace.config.engine import EngineConfig
+from headrace.config.jobs import JobsConfig
 from headrace.config.rules import (
     NOT_EMPTY,
     STARTS_WITH_SLASH,
+    Alias,
     Commas,
     Size,
     Variable,
@@ -22,6 +24,7 @@ from headrace.config.rules import (
     between,
     check_fields,
 )
+from headrace.config.runpod import RunpodConfig
 from headrace.core.errors import ConfigError
 
 
@@ -35,6 +38,8 @@ class ModelConfig:
     """Names the model answers to; the first is the one in responses. Default: the model argument."""
     tokenizer: Annotated[str | None, NOT_EMPTY] = None
     """Take the tokenizer from this folder, file or Hub id instead of the model's own."""
+    tokens_only: Annotated[bool, Alias("skip_tokenizer_init")] = False
+    """Load no tokenizer and speak token ids only (/inference/v1/generate); routes that need text answer 403."""
     revision: Annotated[str | None, NOT_EMPTY] = None
     """Branch, tag or commit on the Hub."""
     chat_template: Annotated[str | None, NOT_EMPTY] = None
@@ -46,6 +51,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for flag, text in (("--tokenizer", self.tokenizer), ("--chat-template", self.chat_template)):
+            if self.tokens_only and text is not None:
+                raise ConfigError(f"--tokens-only and {flag} exclude each other: no text is made without a tokenizer.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +143,8 @@ class ApiConfig:
     """Role of the messages in chat responses."""
     default_chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """JSON object of template variables; a request's own win."""
+    return_tokens_as_token_ids: bool = False
+    """Show tokens in logprobs as token_id:<id>, unless a request says otherwise."""
     enable_tokenizer_info_endpoint: bool = False
     """Serve /tokenizer_info."""
     enable_prompt_tokens_details: bool = False
@@ -184,6 +194,8 @@ class ServeConfig:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     api: ApiConfig = field(default_factory=ApiConfig)
+    jobs: JobsConfig = field(default_factory=JobsConfig)
+    runpod: RunpodConfig = field(default_factory=RunpodConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: int = 0
     """Seed from which unseeded requests draw theirs."""

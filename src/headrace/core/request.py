@@ -5,13 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from headrace.core.sampling import TokenSampling
+from headrace.core.sampling import EarlyStopping, TokenSampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeamSearch:
+    """Search for the likeliest answers, `width` beams at a time, instead of sampling.
+
+    A beam's score is its cumulative log-probability divided by its length to the power of `length_penalty`, where the
+    length is that of prompt and output, less a final end-of-sequence token.
+
+    The search ends after `max_tokens`, when unfinished beams count as well, or before that once `width` beams have
+    finished and, by `early_stopping`: True: at once; False: the best unfinished beam, as long as it is now, scores no
+    better than the worst of them; "never": no continuation of it, of whatever length, can score better. A beam then
+    finishes with an end-of-sequence token only if that is among the `width` best continuations of its step, so that
+    unlikely endings do not use up the search.
+    None: as "never", but every end-of-sequence token among the best `2 * width` tokens after a beam finishes it.
+    `shown`: tell the best beams after every step, not only at the end.
+    """
+
+    width: int
+    length_penalty: float = 1.0
+    early_stopping: EarlyStopping = None
+    shown: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One prompt and how to continue it, `n` times.
 
+    With `beam` the answers are the `n` best beams of a search, best first. Of `sampling` it then uses the limits on
+    length, `eos_token_id` with `ignore_eos`, and the log-probabilities asked for.
     `request_id` is unique within an engine. `priority`: lower runs first (priority scheduling only).
     `arrival_time`: `time.monotonic()` seconds, comparable between processes of one machine.
     `cache_salt` separates prefix-cache entries of callers that must not share them.
@@ -24,6 +48,7 @@ class Request:
     priority: int = 0
     arrival_time: float = 0.0
     cache_salt: str | None = None
+    beam: BeamSearch | None = None
 
 
 class FinishReason(StrEnum):
@@ -40,7 +65,8 @@ class TokenLogprobs:
     """Log-probabilities at one position, of the raw distribution (before penalties and temperature).
 
     `rank` is the 1-based rank of `token_id` in the whole vocabulary. `top_ids` and `top_logprobs` are the best
-    tokens, best first, as many as were asked for; the chosen token need not be among them.
+    tokens, best first, as many as were asked for; the chosen token need not be among them. Where certain tokens were
+    asked for they are these, in the caller's order, and `top_ranks` their ranks; else `top_ranks` is None, for 1, 2, ….
     """
 
     token_id: int
@@ -48,6 +74,7 @@ class TokenLogprobs:
     rank: int
     top_ids: list[int]
     top_logprobs: list[float]
+    top_ranks: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +83,10 @@ class SequenceOutput:
 
     `logprobs` has one entry per id of `token_ids` where they were asked for, else it is empty.
     `prompt_logprobs` are the entries of the next prompt positions in order; position 0 has none and is skipped.
-    `stop_reason` is the stop token's id if one of the request's own stop tokens ended the sequence.
+    `stop_reason` is the stop token's id if one of the request's own stop tokens ended the sequence, or if any token
+    ended a beam.
+    A beam search says nothing of its choices until it ends; each then comes whole, with its `cumulative_logprob`.
+    `beams`: the ids of the best beams so far, best first, where they are to be shown; one choice speaks for all.
     `cached_tokens` (prompt tokens found in the prefix cache) and `scheduled_time` (monotonic seconds at which the
     sequence first ran) come once, with its first output. `error` says what failed where `finish_reason` is ERROR.
     """
@@ -71,6 +101,8 @@ class SequenceOutput:
     cached_tokens: int | None = None
     scheduled_time: float | None = None
     error: str | None = None
+    cumulative_logprob: float | None = None
+    beams: list[list[int]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 from headrace.core.errors import BadRequest
 
@@ -18,6 +19,14 @@ GREEDY_BELOW = 1e-5
 
 LOWEST_TEMPERATURE = 0.01
 """Positive temperatures below this act as this; dividing by less overflows float32 logits."""
+
+STEEPEST_LENGTH_PENALTY = 50.0
+"""Length penalties reach from minus this to this: the longest context to a higher power is beyond float64."""
+
+MOST_LOGPROB_TOKEN_IDS = 128
+
+EarlyStopping = bool | Literal["never"] | None
+"""When a beam search ends before `max_tokens`; `BeamSearch` says what each value means."""
 
 _INT64 = 1 << 63
 
@@ -28,10 +37,18 @@ class SamplingParams:
 
     `None` for `max_tokens` means "to the end of the context"; `seed` None or -1 means "a fresh one each time";
     `logprobs` and `prompt_logprobs` are the number of alternatives to report, -1 for the whole vocabulary.
+    `logprob_token_ids`: report exactly these ids at each position instead of the best ones; needs `logprobs`.
     `top_k` 0 or -1 switches the rule off.
+
+    `best_of`: draw that many choices and return the `n` whose tokens have the highest cumulative log-probability.
+    With `use_beam_search` it is the width of the search, which else is `n`; the answers are then the `n` best beams,
+    best first. A search looks at raw log-probabilities and ends beams at the model's end-of-sequence token alone:
+    what else shapes sampling (temperature, penalties, biases, seed) or ends an answer (`stop`, `stop_token_ids`,
+    `min_tokens`) has no effect on it. `length_penalty` and `early_stopping` are for it alone.
     """
 
     n: int = 1
+    best_of: int | None = None
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
@@ -54,6 +71,10 @@ class SamplingParams:
     detokenize: bool = True
     skip_special_tokens: bool = True
     spaces_between_special_tokens: bool = True
+    logprob_token_ids: Sequence[int] | None = None
+    use_beam_search: bool = False
+    length_penalty: float = 1.0
+    early_stopping: EarlyStopping = False
 
     def __post_init__(self) -> None:
         for known in fields(self):
@@ -88,12 +109,56 @@ class SamplingParams:
             raise BadRequest("stop needs detokenize to be true.", parameter="stop", value=list(self.stop_strings))
         if self.allowed_token_ids is not None and not self.allowed_token_ids:
             raise BadRequest("allowed_token_ids must not be empty.", parameter="allowed_token_ids", value=[])
-        if self.greedy and self.n > 1:
-            raise BadRequest(f"n must be 1 when using greedy sampling, got {self.n}.", parameter="n", value=self.n)
+        self._check_number_of_answers()
+        self._check_logprob_token_ids()
+
+    def _check_number_of_answers(self) -> None:
+        if self.best_of is not None and self.best_of < self.n:
+            raise BadRequest(
+                f"best_of must be at least n={self.n}, got {self.best_of}.", parameter="best_of", value=self.best_of
+            )
+        if self.use_beam_search:
+            _within("length_penalty", self.length_penalty, -STEEPEST_LENGTH_PENALTY, STEEPEST_LENGTH_PENALTY)
+            return
+        if self.length_penalty != 1.0:
+            raise BadRequest(
+                f"length_penalty needs use_beam_search: without it only 1.0 is allowed, got {self.length_penalty}.",
+                parameter="length_penalty",
+                value=self.length_penalty,
+            )
+        if self.early_stopping:
+            raise BadRequest(
+                f"early_stopping needs use_beam_search: without it only false is allowed, got {self.early_stopping!r}.",
+                parameter="early_stopping",
+                value=self.early_stopping,
+            )
+        for name, count in (("n", self.n), ("best_of", self.best_of or 1)):
+            if self.greedy and count > 1:
+                raise BadRequest(
+                    f"{name} must be 1 when using greedy sampling, got {count}.", parameter=name, value=count
+                )
+
+    def _check_logprob_token_ids(self) -> None:
+        if (ids := self.logprob_token_ids) is None:
+            return
+        name = "logprob_token_ids"
+        if self.logprobs is None:
+            raise BadRequest(f"{name} needs logprobs to be asked for.", parameter=name, value=list(ids))
+        if not 1 <= len(ids) <= MOST_LOGPROB_TOKEN_IDS:
+            raise BadRequest(
+                f"{name} must have 1 to {MOST_LOGPROB_TOKEN_IDS} ids, got {len(ids)}.", parameter=name, value=len(ids)
+            )
+        if self.use_beam_search:
+            raise BadRequest(f"{name} is not available with use_beam_search.", parameter=name, value=list(ids))
 
     @property
     def greedy(self) -> bool:
         return self.temperature < GREEDY_BELOW
+
+    @property
+    def num_candidates(self) -> int:
+        """Choices that are worked on, `n` of which are returned: the width of a beam search."""
+        return self.n if self.best_of is None else self.best_of
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -107,6 +172,7 @@ class TokenSampling:
     `seed` belongs to choice 0; choice c draws with `seed + c`. `max_tokens` is already cut to the room left in the
     context. `eos_token_id` ends a sequence unless `ignore_eos`; `stop_token_ids` always do.
     `bad_words_ids` are token phrases: when the output ends with all but the last id of one, its last id is banned.
+    `logprob_token_ids`, where given, are reported at each position in place of the `logprobs` best.
     """
 
     temperature: float
@@ -127,6 +193,7 @@ class TokenSampling:
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    logprob_token_ids: tuple[int, ...] | None = None
 
     @property
     def greedy(self) -> bool:
@@ -145,7 +212,7 @@ class TokenSampling:
         return self.repetition_penalty != 1.0
 
 
-_INTS = {"n", "top_k", "min_tokens", "seed", "max_tokens", "logprobs", "prompt_logprobs"}
+_INTS = {"n", "best_of", "top_k", "min_tokens", "seed", "max_tokens", "logprobs", "prompt_logprobs"}
 _FLOATS = {
     "temperature",
     "top_p",
@@ -153,6 +220,7 @@ _FLOATS = {
     "presence_penalty",
     "frequency_penalty",
     "repetition_penalty",
+    "length_penalty",
 }
 _BOOLS = {
     "include_stop_str_in_output",
@@ -160,10 +228,20 @@ _BOOLS = {
     "detokenize",
     "skip_special_tokens",
     "spaces_between_special_tokens",
+    "use_beam_search",
 }
-_NULLABLE = {"seed", "max_tokens", "logprobs", "prompt_logprobs", "allowed_token_ids"}
+_NULLABLE = {
+    "best_of",
+    "early_stopping",
+    "seed",
+    "max_tokens",
+    "logprobs",
+    "prompt_logprobs",
+    "allowed_token_ids",
+    "logprob_token_ids",
+}
 _STRINGS = {"bad_words", "stop"}
-_TOKEN_LISTS = {"stop_token_ids", "allowed_token_ids"}
+_TOKEN_LISTS = {"stop_token_ids", "allowed_token_ids", "logprob_token_ids"}
 
 
 def _check_type(name: str, value: object) -> None:
@@ -171,7 +249,7 @@ def _check_type(name: str, value: object) -> None:
         return
     if name in _INTS and not _is_int(value):
         _wrong_type(name, "an integer", value)
-    elif name in _FLOATS and not (_is_int(value) or isinstance(value, float)):
+    elif name in _FLOATS and not _is_number(value):
         _wrong_type(name, "a number", value)
     elif name in _BOOLS and not isinstance(value, bool):
         _wrong_type(name, "true or false", value)
@@ -179,12 +257,19 @@ def _check_type(name: str, value: object) -> None:
         _wrong_type(name, "a list of strings", value)
     elif name in _TOKEN_LISTS and not _is_list_of_ids(value):
         _wrong_type(name, "a list of token ids", value)
+    elif name == "early_stopping" and not (isinstance(value, bool) or value == "never"):
+        _wrong_type(name, 'true, false, "never" or null', value)
     elif name == "logit_bias" and not (isinstance(value, Mapping) and all(map(_is_bias, value.items()))):
         _wrong_type(name, "a map of token ids to finite numbers", value)
 
 
-def _is_int(value: object) -> bool:
+def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    """A float, or an integer that one can hold."""
+    return isinstance(value, float) or (_is_int(value) and abs(value) <= sys.float_info.max)
 
 
 def _is_list_of(value: object, kind: type) -> TypeGuard[Sequence[Any]]:
@@ -197,7 +282,7 @@ def _is_list_of(value: object, kind: type) -> TypeGuard[Sequence[Any]]:
 
 def _is_bias(entry: tuple[object, object]) -> bool:
     token, bias = entry
-    return _is_int(token) and isinstance(bias, int | float) and -math.inf < bias < math.inf
+    return _is_int(token) and isinstance(bias, int | float) and abs(bias) <= sys.float_info.max
 
 
 def _is_list_of_ids(value: object) -> bool:

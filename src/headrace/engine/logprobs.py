@@ -6,6 +6,7 @@ or is listed among the best: equal logits give bit-identical logprobs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,20 @@ from torch import Tensor
 
 from headrace.core.request import TokenLogprobs
 from headrace.engine.tiles import best_tokens, tiles
+
+
+def listed_logprobs(logits: Tensor, token_id: int, listed: Sequence[int]) -> TokenLogprobs | None:
+    """The logprobs of `token_id` and of the tokens `listed`, in that order.
+
+    `logits` [V] float32 are left as they are. None if they hold NaN or +inf, or nothing but -inf.
+    """
+    scores = logits[torch.tensor([token_id, *listed], device=logits.device)]
+    peak, log_sum = _normalisers(logits[None])
+    if not math.isfinite(peak):
+        return None
+    logprobs = ((scores - peak[0]) - log_sum[0]).tolist()
+    ranks = [int((logits > score).sum()) + 1 for score in scores]
+    return TokenLogprobs(token_id, logprobs[0], ranks[0], list(listed), logprobs[1:], ranks[1:])
 
 
 def token_logprobs(logits: Tensor, token_ids: Tensor, counts: Sequence[int]) -> list[TokenLogprobs | None]:
@@ -39,8 +54,7 @@ def token_logprobs(logits: Tensor, token_ids: Tensor, counts: Sequence[int]) -> 
 def _of_rows(logits: Tensor, token_ids: Tensor, counts: list[int]) -> list[TokenLogprobs | None]:
     # One token more than asked for shows whether the last place is shared with a token not listed.
     depth = min(max(counts) + 1, logits.shape[-1])
-    peak = logits.amax(-1, keepdim=True)
-    log_sum = tiles((logits - peak).exp_(), 0).sum(-1).double().sum(-1, keepdim=True).log().float()
+    peak, log_sum = _normalisers(logits)
     chosen = logits.gather(-1, token_ids[:, None])
     rank = (logits > chosen).sum(-1, keepdim=True) + 1
     best, best_ids = _best(logits, depth)
@@ -74,6 +88,12 @@ def _of_rows(logits: Tensor, token_ids: Tensor, counts: list[int]) -> list[Token
             )
         )
     return results
+
+
+def _normalisers(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest logit of each row of `logits` [R, V], and the logarithm of the sum of its weights: float32 [R, 1]."""
+    peak = logits.amax(-1, keepdim=True)
+    return peak, tiles((logits - peak).exp_(), 0).sum(-1).double().sum(-1, keepdim=True).log().float()
 
 
 def _best(logits: Tensor, depth: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from headrace.core.request import TokenLogprobs
 from headrace.core.sampling import LOWEST_TEMPERATURE, TokenSampling
 from headrace.engine.inverse_cdf import draw
 from headrace.engine.logits_rules import apply_rules, has_rules
-from headrace.engine.logprobs import token_logprobs
+from headrace.engine.logprobs import listed_logprobs, token_logprobs
 from headrace.engine.randomness import uniforms
 from headrace.engine.truncation import truncate, truncates
 from headrace.kernels.native import NativeKernels
@@ -54,11 +54,7 @@ class Sampler:
             apply_rules(logits, rows)
         chosen, peaks = self._choose(logits, rows)
 
-        reports: dict[int, TokenLogprobs | None] = {}
-        if reporting:
-            counts = [rows[at].sampling.logprobs or 0 for at in reporting]
-            found = token_logprobs(_take(raw, reporting), chosen[reporting], counts)
-            reports = dict(zip(reporting, found, strict=True))
+        reports = _reports(raw, chosen, rows, reporting)
         # float64 holds every id and every float32 exactly: one transfer for both.
         token_ids, best = torch.stack((chosen.double(), peaks.double())).tolist()
         results = []
@@ -125,6 +121,22 @@ class Sampler:
         peaks = logits.amax(-1)
         weights = token_weights(logits, [row.sampling for row in rows])
         return draw(weights, _quantiles(rows).to(self.device)), peaks
+
+
+def _reports(
+    raw: Tensor, chosen: Tensor, rows: Sequence[PlanRow], reporting: list[int]
+) -> dict[int, TokenLogprobs | None]:
+    """The logprobs of the rows `reporting`, from their raw logits and the tokens chosen; None where there are none."""
+    reports: dict[int, TokenLogprobs | None] = {}
+    for at in reporting:
+        if (listed := rows[at].sampling.logprob_token_ids) is not None:
+            reports[at] = listed_logprobs(raw[at], int(chosen[at]), listed)
+    ranking = [at for at in reporting if at not in reports]
+    if ranking:
+        counts = [rows[at].sampling.logprobs or 0 for at in ranking]
+        found = token_logprobs(_take(raw, ranking), chosen[ranking], counts)
+        reports.update(zip(ranking, found, strict=True))
+    return reports
 
 
 def token_weights(logits: Tensor, sampling: Sequence[TokenSampling]) -> Tensor:

@@ -60,10 +60,13 @@ class BlockTables:
         written its own. False, and nothing changed, if the pool has too few free blocks.
 
         A shared block is exchanged for a new one and `(shared, new)` is appended to `copies`. The sequence's share in
-        the old one passes to whoever makes the copy: call `copied` when it is made.
+        the old one passes to whoever makes the copy: call `copied` when it is made. A beam that rests writes nothing.
         """
         table = sequence.block_table
-        missing = self.blocks_for(sequence.num_known) - len(table)
+        num_known = sequence.num_known
+        if sequence.num_computed == num_known:
+            return True
+        missing = self.blocks_for(num_known) - len(table)
         place = sequence.num_computed // self._block_size
         shared = place < len(table) and self._pool.is_shared(table[place])
         if missing + shared > self._pool.num_free:

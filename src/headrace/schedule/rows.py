@@ -32,13 +32,19 @@ def plan_row(sequence: Sequence, count: int, block_size: int) -> PlanRow:
 
 
 def check_result(plan: StepPlan, result: StepResult) -> None:
-    """Raises `ValueError` unless there is a result for each row, and a token or an error for each that samples."""
+    """Raises `ValueError` unless there is a result for each row, and for each that samples an error or a token, with
+    its log-probabilities if they were asked for.
+    """
     if len(plan.rows) != len(result.rows):
         raise ValueError(f"{len(result.rows)} results for {len(plan.rows)} rows.")
     for row, row_result in zip(plan.rows, result.rows, strict=True):
-        if row_result.error is None and row.samples == (row_result.token_id is None):
+        if row_result.error is not None:
+            continue
+        if row.samples == (row_result.token_id is None):
             wanted = "a token" if row.samples else "no token"
             raise ValueError(f"Row {row.request_id}/{row.choice} wants {wanted}, got {row_result.token_id}.")
+        if row.samples and row.sampling.logprobs is not None and row_result.logprobs is None:
+            raise ValueError(f"Row {row.request_id}/{row.choice} wants logprobs.")
 
 
 def sequence_output(

@@ -5,22 +5,31 @@ Why every request ends. All sequences stand in one order, their rank, and blocks
 higher rank for a lower one. So nothing is taken from the lowest that runs, and the pool is large enough for a sequence
 of any length alone: it computes at least one token in every step until it ends. Nobody is admitted past the lowest
 that waits, so it gets what those that end leave behind.
+
+A beam rests from the step that finds its continuations until all beams of its search have theirs. It computes nothing
+and so frees nothing; therefore it gives way, whatever its rank, to any other beam of its search, as well as to all that
+rank before it. Leave out those that rest, and the argument above holds for the lowest of the others: it computes until
+it rests in its turn or ends. Each time the last beam of a search would come to rest, all of them get another token
+instead. So a search of many beams needs no more than one seat, and blocks for one beam.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from headrace.core.errors import BadRequest, ConfigError, ContextOverflow
+from headrace.core.errors import BadRequest, ConfigError
 from headrace.core.request import FinishReason, Request, SequenceOutput, StepOutput, StepStats
+from headrace.schedule.beam_search import Continuation
 from headrace.schedule.block_tables import BlockTables
 from headrace.schedule.plan import PlanRow, RowResult, StepPlan, StepResult
-from headrace.schedule.queue import SequenceQueue
+from headrace.schedule.roster import Roster
 from headrace.schedule.rows import check_result, plan_row, sequence_output
+from headrace.schedule.search import Search
 from headrace.schedule.sequence import Sequence, Status
 from headrace.schedule.stopping import ending
+from headrace.schedule.validation import check_request, check_sizes
 
 
 @dataclass(slots=True)
@@ -60,78 +69,69 @@ class Scheduler:
         policy: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        for name, value, least in (
-            ("num_blocks", num_blocks, 1),
-            ("block_size", block_size, 1),
-            ("max_num_seqs", max_num_seqs, 1),
-            ("max_num_batched_tokens", max_num_batched_tokens, 1),
-            ("max_model_len", max_model_len, 2),
-        ):
-            if value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value}.")
+        check_sizes(
+            num_blocks=num_blocks,
+            block_size=block_size,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_batched_tokens,
+            max_model_len=max_model_len,
+        )
         if policy not in ("fcfs", "priority"):
             raise ConfigError(f'policy must be "fcfs" or "priority", got {policy!r}.')
-        if num_blocks * block_size < max_model_len:
-            raise ConfigError(
-                f"The KV cache holds {num_blocks * block_size} tokens ({num_blocks} blocks of {block_size}), which is "
-                f"less than max_model_len={max_model_len}: give it more memory or lower max_model_len."
-            )
         self._tables = BlockTables(num_blocks, block_size, enable_prefix_caching=enable_prefix_caching)
         self._block_size = block_size
-        self._seats = min(max_num_seqs, max_num_batched_tokens)
+        self._roster = Roster(self._tables, min(max_num_seqs, max_num_batched_tokens))
         self._max_num_batched_tokens = max_num_batched_tokens
         self._max_model_len = max_model_len
         self._by_priority = policy == "priority"
         self._clock = clock
-        self._waiting = SequenceQueue()
-        self._running = SequenceQueue()
-        self._live: dict[str, dict[int, Sequence]] = {}
+        self._searches: dict[str, Search] = {}
         self._next_serial = 0
         self._in_flight: _Step | None = None
 
     @property
     def has_work(self) -> bool:
-        return bool(self._live)
+        return not self._roster.is_empty
 
     @property
     def stats(self) -> StepStats:
         """The state between steps, in which nothing is computed."""
-        return StepStats(running=len(self._running), waiting=len(self._waiting), kv_usage=self._tables.usage)
+        return StepStats(
+            running=len(self._roster.running), waiting=self._roster.num_waiting, kv_usage=self._tables.usage
+        )
 
     def add(self, request: Request) -> None:
         """Queue a request. Raises `BadRequest` if its id is in use or nothing can ever come of it."""
-        prompt_len = len(request.prompt_ids)
-        if request.request_id in self._live:
+        if request.request_id in self._roster:
             raise BadRequest(
                 f"request_id {request.request_id!r} is in use by a request that has not ended.",
                 parameter="request_id",
                 value=request.request_id,
             )
-        if request.n < 1:
-            raise BadRequest(f"n must be at least 1, got {request.n}.", parameter="n", value=request.n)
-        if prompt_len == 0:
-            raise BadRequest("The prompt must have at least 1 token.", parameter="prompt")
-        if prompt_len >= self._max_model_len:
-            raise ContextOverflow(
-                f"The prompt has {prompt_len} tokens; the context of {self._max_model_len} tokens leaves room for "
-                f"at most {self._max_model_len - 1} and one of output.",
-                parameter="prompt",
-            )
-        owes_logprobs = request.sampling.prompt_logprobs is not None and prompt_len > 1
+        check_request(request, self._max_model_len)
+        search = None
+        if request.beam is not None:
+            search = Search(request, request.beam, self._max_model_len)
+            request = search.request
+        owes_logprobs = request.sampling.prompt_logprobs is not None and len(request.prompt_ids) > 1
         leader = Sequence(
             request=request,
             choice=0,
             rank=(request.priority if self._by_priority else 0, request.arrival_time, self._next_serial, 0),
-            unforked=list(range(1, request.n)),
+            unforked=[] if search is not None else list(range(1, request.n)),
             prompt_logprobs_from=1 if owes_logprobs else None,
         )
         self._next_serial += 1
-        self._live[request.request_id] = {0: leader}
-        self._waiting.add(leader)
+        if search is not None:
+            search.start(leader)
+            self._searches[request.request_id] = search
+        self._roster.enter(leader)
 
     def abort(self, request_id: str, choice: int | None = None) -> list[SequenceOutput]:
         """End one choice of a request, or all, and free their blocks. What has already ended is ignored."""
-        sequences = list(self._live.get(request_id, {}).values())
+        if (search := self._searches.get(request_id)) is not None:
+            return self._abort_search(search, choice)
+        sequences = self._roster.live(request_id)
         if choice is None:
             return [output for sequence in sequences for output in self._end(sequence, FinishReason.ABORT)]
         for sequence in sequences:
@@ -140,7 +140,7 @@ class Scheduler:
                 return [SequenceOutput(request_id, choice, finish_reason=FinishReason.ABORT)]
             if choice == sequence.choice:
                 if sequence.unforked:
-                    self._hand_over(sequence)
+                    self._roster.hand_over(sequence)
                 return self._end(sequence, FinishReason.ABORT)
         return []
 
@@ -164,49 +164,45 @@ class Scheduler:
         """Give running sequences the blocks that their next tokens need, preempting from the last while there are
         none. Returns the block copies to make.
         """
+        running = self._roster.running
         copies: list[tuple[int, int]] = []
-        for sequence in list(self._running):
+        for sequence in list(running):
             while sequence.status is Status.RUNNING and not self._tables.grow(sequence, copies):
-                self._preempt(self._running.last, step)
+                self._preempt(running.last, step)
         return copies
 
     def _admit(self, step: _Step) -> None:
         """Let waiting sequences run, in rank order; the first that cannot makes the others wait behind it."""
-        while self._waiting:
-            newcomer = self._waiting.first
-            ahead = sum(other.num_uncomputed for other in self._running if other.rank < newcomer.rank)
+        roster = self._roster
+        while roster.waiting:
+            newcomer = roster.waiting.first
+            ahead = sum(other.num_uncomputed for other in roster.running if other.rank < newcomer.rank)
             if ahead >= self._max_num_batched_tokens:
                 return
             cached = self._tables.find_cached(newcomer)
-            victims = self._make_way(newcomer, cached)
+            victims = roster.make_way(newcomer, cached, self._resting())
             if victims is None:
                 return
             for victim in victims:
                 self._preempt(victim, step)
-            self._tables.admit(newcomer, cached)
+            roster.run(newcomer, cached)
             newcomer.num_computed = len(cached) * self._block_size
-            newcomer.status = Status.RUNNING
-            self._waiting.remove(newcomer)
-            self._running.add(newcomer)
             if newcomer.num_cached is None:
                 newcomer.num_cached = newcomer.num_computed
                 if self._tables.reads_cache(newcomer):
                     step.prefix_queries += newcomer.num_known
                     step.prefix_hits += newcomer.num_cached
 
-    def _make_way(self, newcomer: Sequence, cached: list[int]) -> list[Sequence] | None:
-        """The running sequences to preempt so that there is a seat and blocks for `newcomer`: the fewest, highest ranks
-        first. None if it has to wait; changes nothing.
-        """
-        victims: list[Sequence] = []
-        candidates = reversed(self._running)
-        while len(self._running) - len(victims) >= self._seats or not self._tables.fits(newcomer, cached, victims):
-            victim = next(candidates, None)
-            # Within a priority class nobody is preempted for a newcomer, a fork that comes late included.
-            if victim is None or victim.rank[0] <= newcomer.rank[0]:
-                return None
-            victims.append(victim)
-        return victims
+    def _resting(self) -> list[Sequence]:
+        """The beams that rest and have a place to give up, last in rank first."""
+        beams = [beam.sequence for search in self._searches.values() for beam in search.beams]
+        resting = [beam for beam in beams if beam.status is Status.RUNNING and beam.rests]
+        return sorted(resting, key=lambda beam: beam.rank, reverse=True)
+
+    def _preempt(self, sequence: Sequence, step: _Step) -> None:
+        """Its rank puts it ahead of everything that has waited so far."""
+        self._roster.preempt(sequence)
+        step.preemptions += 1
 
     def _share_budget(self, step: _Step) -> list[PlanRow]:
         """Rows for the running sequences, as far as the budget goes. Those with one token to compute come first, so a
@@ -214,10 +210,12 @@ class Scheduler:
         """
         budget = self._max_num_batched_tokens
         rows = []
-        for sequence in sorted(self._running, key=_has_chunk):
+        for sequence in sorted(self._roster.running, key=_has_chunk):
+            if budget == 0:
+                break
             count = min(sequence.num_uncomputed, budget)
             if count == 0:
-                break
+                continue  # a beam that rests
             budget -= count
             if sequence.scheduled_time is None:
                 sequence.scheduled_time = step.started
@@ -243,10 +241,8 @@ class Scheduler:
                 outputs += self._end(sequence, FinishReason.ERROR, row_result.error)
                 continue
             prompt_tokens += min(len(row.token_ids), max(0, sequence.prompt_len - row.start))
-            output = self._advance(sequence, row, row_result)
-            if output is not None:
-                generation_tokens += len(output.token_ids)
-                outputs.append(output)
+            generation_tokens += row.samples
+            outputs += self._advance(sequence, row, row_result)
         return StepOutput(outputs, self._stats(step, prompt_tokens, generation_tokens))
 
     def fail(self, plan: StepPlan, error: str) -> StepOutput:
@@ -254,8 +250,7 @@ class Scheduler:
         written can be found again, because blocks enter the prefix index only in `commit`.
         """
         step = self._land(plan)
-        alive = [sequence for sequence in step.sequences if sequence.status is not Status.FINISHED]
-        outputs = [output for sequence in alive for output in self._end(sequence, FinishReason.ERROR, error)]
+        outputs = [output for sequence in step.sequences for output in self._end(sequence, FinishReason.ERROR, error)]
         return StepOutput(outputs, self._stats(step, 0, 0))
 
     def _land(self, plan: StepPlan) -> _Step:
@@ -266,22 +261,32 @@ class Scheduler:
         self._tables.copied(plan.block_copies)
         return step
 
-    def _advance(self, sequence: Sequence, row: PlanRow, result: RowResult) -> SequenceOutput | None:
+    def _advance(self, sequence: Sequence, row: PlanRow, result: RowResult) -> list[SequenceOutput]:
         stop = row.start + len(row.token_ids)
         sequence.num_computed = stop
         self._tables.index(sequence, row.start, stop)
         if sequence.prompt_logprobs_from is not None:
             owed = max(sequence.prompt_logprobs_from, stop + 1)
             sequence.prompt_logprobs_from = owed if owed < sequence.prompt_len else None
+        if (search := self._searches.get(row.request_id)) is not None:
+            return self._advance_search(search, sequence, result)
         if result.token_id is None:
-            return self._tell(sequence, result) if result.prompt_logprobs else None
+            return [self._tell(sequence, result)] if result.prompt_logprobs else []
         if sequence.unforked:
             self._fork(sequence)
         sequence.output_ids.append(result.token_id)
         end = ending(sequence, self._max_model_len)
         if end is not None:
-            self._retire(sequence)
-        return self._tell(sequence, result, *(end or (None, None)))
+            self._roster.retire(sequence)
+        return [self._tell(sequence, result, *(end or (None, None)))]
+
+    def _fork(self, leader: Sequence) -> None:
+        """Start the other choices, now that the prompt is computed. Each recomputes only the prompt's last token, to
+        sample its own first one.
+        """
+        for choice in leader.unforked:
+            self._roster.fork(leader, choice, leader.prompt_len - 1)
+        leader.unforked = []
 
     def _tell(
         self,
@@ -296,8 +301,8 @@ class Scheduler:
 
     def _stats(self, step: _Step, prompt_tokens: int, generation_tokens: int) -> StepStats:
         return StepStats(
-            running=len(self._running),
-            waiting=len(self._waiting),
+            running=len(self._roster.running),
+            waiting=self._roster.num_waiting,
             kv_usage=self._tables.usage,
             prompt_tokens=prompt_tokens,
             generation_tokens=generation_tokens,
@@ -307,92 +312,86 @@ class Scheduler:
             seconds=self._clock() - step.started,
         )
 
-    # ---- changes of a sequence's state
-
-    def _fork(self, leader: Sequence) -> None:
-        """Start the other choices, now that the prompt is computed. Each recomputes only the prompt's last token, to
-        sample its own first one. Those without a seat wait, and find the prompt in the prefix cache when they run.
-        """
-        live = self._live[leader.request.request_id]
-        for choice in leader.unforked:
-            sibling = live[choice] = leader.fork(choice)
-            sibling.num_cached = 0  # the leader has told what the request found in the cache
-            if len(self._running) < self._seats:
-                self._tables.fork(leader, sibling)
-                sibling.num_computed = sibling.prompt_len - 1
-                sibling.status = Status.RUNNING
-                self._running.add(sibling)
-            else:
-                self._waiting.add(sibling)
-        leader.unforked = []
-
-    def _hand_over(self, leader: Sequence) -> None:
-        """Let the next choice become the leader, with all that has been computed and told. The old one is about to end,
-        so that the result of a step under way, drawn for the old choice, is dropped like that of any other.
-        """
-        choice, *unforked = leader.unforked
-        heir = leader.fork(choice)
-        heir.unforked, leader.unforked = unforked, []
-        heir.status = leader.status
-        heir.num_computed = leader.num_computed
-        heir.num_cached = leader.num_cached
-        heir.prompt_logprobs_from = leader.prompt_logprobs_from
-        self._tables.fork(leader, heir)
-        self._live[leader.request.request_id][choice] = heir
-        self._queue_of(heir).add(heir)
-
-    def _preempt(self, sequence: Sequence, step: _Step) -> None:
-        """Take a running sequence's blocks; it keeps its tokens and computes them again later. Its rank puts it ahead
-        of everything that has waited so far.
-        """
-        self._running.remove(sequence)
-        self._tables.release(sequence)
-        sequence.num_computed = 0
-        sequence.status = Status.WAITING
-        self._waiting.add(sequence)
-        step.preemptions += 1
-
     def _end(self, sequence: Sequence, reason: FinishReason, error: str | None = None) -> list[SequenceOutput]:
-        """End a sequence from outside, and with it the choices that wait for its prompt."""
-        unforked, sequence.unforked = sequence.unforked, []
-        self._retire(sequence)
+        """End a sequence from outside, unless it has ended, and with it those that cannot go on without it: the choices
+        that wait for its prompt, the other beams of its search.
+        """
+        if sequence.status is Status.FINISHED:
+            return []
         request_id = sequence.request.request_id
+        if (search := self._searches.get(request_id)) is not None:
+            return self._end_search(search, search.endings(reason, error))
+        unforked, sequence.unforked = sequence.unforked, []
+        self._roster.retire(sequence)
         return [
             self._tell(sequence, RowResult(error=error), reason),
             *(SequenceOutput(request_id, choice, finish_reason=reason, error=error) for choice in unforked),
         ]
 
-    def _retire(self, sequence: Sequence) -> None:
-        self._queue_of(sequence).remove(sequence)
-        self._tables.release(sequence)
-        sequence.status = Status.FINISHED
-        live = self._live[sequence.request.request_id]
-        del live[sequence.choice]
-        if not live:
-            del self._live[sequence.request.request_id]
+    # ---- beam searches
 
-    def _queue_of(self, sequence: Sequence) -> SequenceQueue:
-        return self._running if sequence.status is Status.RUNNING else self._waiting
+    def _advance_search(self, search: Search, sequence: Sequence, result: RowResult) -> list[SequenceOutput]:
+        """Note what follows one beam; if it was the last to be known, continue them all, or end the search."""
+        outputs = []
+        if not sequence.output_ids and (result.prompt_logprobs or result.logprobs is not None):
+            told = self._tell(sequence, RowResult(prompt_logprobs=result.prompt_logprobs))
+            outputs.append(replace(told, choice=min(search.choices)))
+        if result.logprobs is None:
+            return outputs
+        search.offer(sequence, result.logprobs)
+        if not search.is_complete:
+            return outputs
+        going_on = search.extend()
+        if not going_on:
+            return outputs + self._end_search(search, search.answers())
+        self._branch(search, going_on)
+        if beams := search.best():
+            outputs.append(SequenceOutput(search.request.request_id, min(search.choices), beams=beams))
+        return outputs
+
+    def _branch(self, search: Search, going_on: list[Continuation]) -> None:
+        """Give each continuation a sequence: a beam's first goes on in the beam's own, the others fork that and share
+        its blocks. Beams without any end.
+        """
+        parents = [search.beams[continuation.beam].sequence for continuation in going_on]
+        for beam in search.beams:
+            if beam.sequence not in parents:
+                self._roster.retire(beam.sequence)
+        taken = {parent.choice for parent in parents}
+        free = (choice for choice in range(search.width) if choice not in taken)
+        heirs: list[Sequence] = []
+        for parent in parents:
+            is_first = parent not in heirs
+            heirs.append(parent if is_first else self._roster.fork(parent, next(free), parent.num_computed))
+        search.go_on(zip(going_on, heirs, strict=True))
+        for sequence, continuation in zip(heirs, going_on, strict=True):
+            sequence.output_ids.append(continuation.token_id)
+            self._roster.wake(sequence)
+
+    def _abort_search(self, search: Search, choice: int | None) -> list[SequenceOutput]:
+        """The search goes on for the choices that are left."""
+        if choice is None or search.choices == {choice}:
+            return self._end_search(search, search.endings(FinishReason.ABORT))
+        if choice not in search.choices:
+            return []
+        search.choices.remove(choice)
+        return [SequenceOutput(search.request.request_id, choice, finish_reason=FinishReason.ABORT)]
+
+    def _end_search(self, search: Search, outputs: list[SequenceOutput]) -> list[SequenceOutput]:
+        del self._searches[search.request.request_id]
+        for beam in search.beams:
+            self._roster.retire(beam.sequence)
+        return outputs
 
     def check(self) -> None:
         """Raises `AssertionError` unless everything that must hold between two calls does."""
-        running, waiting = list(self._running), list(self._waiting)
-        live = [sequence for choices in self._live.values() for sequence in choices.values()]
-        assert len(live) == len(running) + len(waiting)
-        assert set(live) == {*running, *waiting}, "a living sequence is in no queue, or a queue holds a dead one"
-        assert all(sequence.status is Status.RUNNING for sequence in running)
-        assert all(sequence.status is Status.WAITING for sequence in waiting)
-        assert len(running) <= self._seats
-        for queue in (running, waiting):
-            assert queue == sorted(queue, key=lambda sequence: sequence.rank)
-        for sequence in live:
-            assert 0 <= sequence.num_computed < sequence.num_known < self._max_model_len
-            assert not (sequence.unforked and sequence.output_ids), "the leader answered before it forked"
-        for sequence in waiting:
-            assert sequence.num_computed == 0
-            assert not sequence.block_table
-        copies = self._in_flight.plan.block_copies if self._in_flight is not None else []
-        self._tables.check(live, copies)
+        self._roster.check(
+            self._in_flight.plan.block_copies if self._in_flight is not None else [], self._max_model_len
+        )
+        for request_id, search in self._searches.items():
+            search.check(self._roster.live(request_id))
+        for sequence in (*self._roster.running, *self._roster.parked):
+            assert not sequence.rests or sequence.request.request_id in self._searches
 
 
 def _has_chunk(sequence: Sequence) -> bool:

@@ -12,15 +12,18 @@ Rank = tuple[int, float, int, int]
 
 
 class Status(Enum):
+    """PARKED: a beam that rests and has lost its place; it asks for another when there is something to compute."""
+
     WAITING = auto()
     RUNNING = auto()
+    PARKED = auto()
     FINISHED = auto()
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """The state of one choice of a request. `block_table` and `block_hashes` are written by `BlockTables`, everything
-    else by the `Scheduler`; nobody else writes.
+    """The state of one choice of a request, or of one beam of a search. `block_table` and `block_hashes` are written by
+    `BlockTables`, `status` by `Roster`, everything else by these and the `Scheduler`; nobody else writes.
 
     `num_computed`: how many of its first tokens have keys and values in the blocks of `block_table`.
     `block_hashes[i]` names the i-th full block of known tokens; hashed on demand, and never wrong once there because
@@ -61,8 +64,13 @@ class Sequence:
 
     @property
     def num_uncomputed(self) -> int:
-        """What the next steps have to catch up with. At least 1 while the sequence lives."""
+        """What the next steps have to catch up with. 0 only for a beam that rests, at least 1 for all that wait."""
         return len(self.request.prompt_ids) + len(self.output_ids) - self.num_computed
+
+    @property
+    def rests(self) -> bool:
+        """Whether it is a beam whose continuations are known, so that it has to wait for the others of its search."""
+        return self.status is Status.PARKED or self.num_uncomputed == 0
 
     def tokens(self, start: int, stop: int) -> list[int]:
         """A copy of the known tokens at positions `start` … `stop - 1`."""
@@ -75,10 +83,11 @@ class Sequence:
         return tokens
 
     def fork(self, choice: int) -> Sequence:
-        """A sequence for another choice that has this one's prompt, owns no block and has computed nothing."""
+        """A sequence for another choice or beam that has this one's tokens, owns no block and has computed nothing."""
         return Sequence(
             request=self.request,
             choice=choice,
             rank=(*self.rank[:-1], choice),
+            output_ids=self.output_ids.copy(),
             block_hashes=self.block_hashes.copy(),
         )

@@ -6,13 +6,15 @@ async with await generator.start(Generation(...)) as stream:
 
 from headrace.service.generation import Generator
 from headrace.service.observer import FinishedRequest, RequestObserver
-from headrace.service.services import Services
+from headrace.service.services import EngineState, Services
 from headrace.service.stream import GenerationStream
-from headrace.service.types import Conversation, Delta, Generation, Message, PositionLogprobs, TokenChoice
+from headrace.service.types import Beam, Conversation, Delta, Generation, Message, PositionLogprobs, TokenChoice
 
 __all__ = [
+    "Beam",
     "Conversation",
     "Delta",
+    "EngineState",
     "FinishedRequest",
     "Generation",
     "GenerationStream",

@@ -13,18 +13,20 @@ from headrace.text import Tokenizer
 
 
 class Choice:
-    """Takes what the engine says of one choice and says it with text.
+    """Takes what the engine says of one choice and says it with text; in ids only if `tokenizer` is None.
 
     `tokens` counts the ids handed on; `finish_reason` is set once the choice has ended.
     """
 
-    def __init__(self, index: int, prompt_ids: Sequence[int], sampling: SamplingParams, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, index: int, prompt_ids: Sequence[int], sampling: SamplingParams, tokenizer: Tokenizer | None
+    ) -> None:
         self.index = index
         self.tokens = 0
         self.finish_reason: FinishReason | None = None
         self._shows_stop_token = sampling.include_stop_str_in_output
-        self._text = AnswerText(prompt_ids, sampling, tokenizer) if sampling.detokenize else None
-        self._renderer = LogprobRenderer(tokenizer if sampling.detokenize else None)
+        self._text = None if tokenizer is None else AnswerText(prompt_ids, sampling, tokenizer)
+        self._renderer = LogprobRenderer(tokenizer)
         self._context = list(prompt_ids[-CONTEXT:])  # the ids before the next one, kept where logprobs are wanted
 
     def advance(

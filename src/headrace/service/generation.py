@@ -14,12 +14,13 @@ from headrace.core.errors import BadRequest
 from headrace.core.request import Request
 from headrace.runtime.client import EngineClient, EngineState
 from headrace.service.admission import Admission, Ticket
+from headrace.service.beams import beam_search
 from headrace.service.observer import RequestObserver
 from headrace.service.prompts import PreparedPrompt, PromptPreparer
 from headrace.service.rendering import Renderer
 from headrace.service.stream import GenerationStream
 from headrace.service.timing import RequestClock
-from headrace.service.tokenization import Tokenization
+from headrace.service.tokenization import Tokenization, required_tokenizer
 from headrace.service.types import Conversation, Generation
 from headrace.service.workers import Workers
 from headrace.text import ChatTemplate, Tokenizer
@@ -31,7 +32,8 @@ _SEED_BITS = 62
 class Generator:
     """Generates text with one loaded model. Make it once the engine has started; use it from one event loop.
 
-    `template` None: the model has no chat template, and every conversation is refused. `defaults` are the sampling
+    `tokenizer` None: this server speaks only token ids, and whatever needs text is refused. `template` None: the model
+    has no chat template, and every conversation is refused. `defaults` are the sampling
     values of the generation config, for protocol families to fill in where a caller is silent; its `max_new_tokens` is
     applied here, to a `SamplingParams` whose `max_tokens` is None. `eos_token_ids` are all ids that end an answer.
     `seed` starts the sequence of seeds that unseeded calls draw. `model_name` is for messages.
@@ -40,7 +42,7 @@ class Generator:
     def __init__(
         self,
         engine: EngineClient,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         template: ChatTemplate | None,
         *,
         limits: LimitsConfig,
@@ -51,7 +53,7 @@ class Generator:
         model_name: str,
     ) -> None:
         info = engine.info
-        self.tokenizer = tokenizer
+        self._tokenizer = tokenizer
         self.template = template
         self.defaults = dict(defaults)
         self.max_model_len = info.max_model_len
@@ -74,6 +76,11 @@ class Generator:
         self._request_numbers = itertools.count()
 
     @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises `NotPermitted` on a server that speaks only token ids."""
+        return required_tokenizer(self._tokenizer, parameter=None)
+
+    @property
     def engine_state(self) -> EngineState:
         return self._engine.state
 
@@ -88,17 +95,13 @@ class Generator:
 
     async def start_all(self, calls: Sequence[Generation]) -> list[GenerationStream]:
         """Hand over the prompts of one request: all of them, or none if one is refused. Raises as `start`."""
-        if len(calls) > (most := self._limits.max_completion_prompts):
-            raise BadRequest(
-                f"prompt: at most {most} prompts are allowed in one request, got {len(calls)}.", parameter="prompt"
-            )
         arrival = time.monotonic()
-        seeds = [self._seeds.getrandbits(_SEED_BITS) for _ in calls]
-        prepared = await asyncio.gather(
-            *(self._workers.run(self._preparer.prepare, call, seed) for call, seed in zip(calls, seeds, strict=True))
-        )
+        prepared = await self.prepare_all(calls)
         tickets = self._admission.admit(
-            [(call.sampling.n, len(prompt.prompt_ids)) for call, prompt in zip(calls, prepared, strict=True)]
+            [
+                (call.sampling.num_candidates, len(prompt.prompt_ids))
+                for call, prompt in zip(calls, prepared, strict=True)
+            ]
         )
         streams: list[GenerationStream] = []
         try:
@@ -112,8 +115,20 @@ class Generator:
             raise
         return streams
 
+    async def prepare_all(self, calls: Sequence[Generation]) -> list[PreparedPrompt]:
+        """What the engine gets of the prompts of one request. Raises the `CallerError`s of `start`."""
+        if len(calls) > (most := self._limits.max_completion_prompts):
+            raise BadRequest(
+                f"prompt: at most {most} prompts are allowed in one request, got {len(calls)}.", parameter="prompt"
+            )
+        seeds = [self._seeds.getrandbits(_SEED_BITS) for _ in calls]
+        return await asyncio.gather(
+            *(self._workers.run(self._preparer.prepare, call, seed) for call, seed in zip(calls, seeds, strict=True))
+        )
+
     async def render(self, conversation: Conversation) -> str:
         """The conversation in the model's chat template. Raises `BadRequest` if that fails or takes too long."""
+        required_tokenizer(self._tokenizer, parameter="messages")
         return await self._renderer.render(conversation)
 
     async def tokenize(self, text: str, *, add_special_tokens: bool) -> list[int]:
@@ -129,14 +144,16 @@ class Generator:
         self._renderer.close()
 
     def _submit(self, call: Generation, prompt: PreparedPrompt, ticket: Ticket, arrival: float) -> GenerationStream:
+        sampling = call.sampling
         request = Request(
             request_id=f"{call.request_id}-{next(self._request_numbers)}",
             prompt_ids=prompt.prompt_ids,
             sampling=prompt.sampling,
-            n=call.sampling.n,
+            n=sampling.n if sampling.use_beam_search else sampling.num_candidates,
             priority=call.priority,
             arrival_time=arrival,
             cache_salt=call.cache_salt,
+            beam=beam_search(sampling, shown=call.show_beams) if sampling.use_beam_search else None,
         )
         clock = None
         if self._metrics is not None:
@@ -144,14 +161,14 @@ class Generator:
                 self._metrics,
                 arrival=arrival,
                 n=request.n,
-                max_tokens=call.sampling.max_tokens,
+                max_tokens=sampling.max_tokens,
                 prompt_tokens=len(request.prompt_ids),
             )
         return GenerationStream(
             self._engine.submit(request),
             request.prompt_ids,
-            call.sampling,
-            tokenizer=self.tokenizer,
+            sampling,
+            tokenizer=self.tokenizer if sampling.detokenize else None,
             workers=self._workers,
             ticket=ticket,
             clock=clock,

@@ -20,12 +20,12 @@ class LogprobRenderer:
 
     def position(self, entry: TokenLogprobs, before: Sequence[int]) -> PositionLogprobs:
         """`before` are the ids in front of this position; the last few are enough."""
-        best = zip(entry.top_ids, entry.top_logprobs, strict=True)
+        ranks = range(1, len(entry.top_ids) + 1) if entry.top_ranks is None else entry.top_ranks
         return PositionLogprobs(
             TokenChoice(entry.token_id, self._text(entry.token_id, before), entry.logprob, entry.rank),
             [
                 TokenChoice(token, self._text(token, before), logprob, rank)
-                for rank, (token, logprob) in enumerate(best, start=1)
+                for token, logprob, rank in zip(entry.top_ids, entry.top_logprobs, ranks, strict=True)
             ],
         )
 

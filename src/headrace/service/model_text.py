@@ -15,9 +15,9 @@ from headrace.text import ChatTemplate, Tokenizer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelText:
-    """The model's side of text: everything about it that is not a tensor."""
+    """The model's side of text: everything about it that is not a tensor. `tokenizer` None: it is not wanted."""
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     template: ChatTemplate | None
     sampling_defaults: dict[str, Any]
     eos_token_ids: tuple[int, ...]
@@ -25,10 +25,10 @@ class ModelText:
 
 def load_model_text(config: ModelConfig, checkpoint: Checkpoint) -> ModelText:
     """Read it all; half a second for a large vocabulary. Raises `StartupError`."""
-    tokenizer = Tokenizer.load(checkpoint, _tokenizer_source(config.tokenizer))
+    tokenizer = None if config.tokens_only else Tokenizer.load(checkpoint, _tokenizer_source(config.tokenizer))
     return ModelText(
         tokenizer=tokenizer,
-        template=_template(config.chat_template, checkpoint, tokenizer),
+        template=None if tokenizer is None else _template(config.chat_template, checkpoint, tokenizer),
         sampling_defaults=sampling_defaults(
             checkpoint, source=config.generation_config, override=config.override_generation_config
         ),

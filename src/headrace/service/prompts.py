@@ -9,6 +9,7 @@ from typing import Any
 from headrace.config.sections import LimitsConfig
 from headrace.core.errors import BadRequest, ContextOverflow
 from headrace.core.sampling import LOWEST_TEMPERATURE, SamplingParams, TokenSampling
+from headrace.service.tokenization import required_tokenizer
 from headrace.service.types import Generation
 from headrace.text import Tokenizer
 
@@ -33,13 +34,14 @@ class PreparedPrompt:
 class PromptPreparer:
     """Every check that needs no engine, and the resolution of what a caller left open. Any thread may call it.
 
+    `tokenizer` None: prompts must be ids, and nothing may ask for text.
     `eos_token_ids` are all ids that end an answer; the tokenizer's own, or else the first of them, is *the* EOS, the
     others act as stop tokens. `max_new_tokens` applies where a caller sets no `max_tokens`.
     """
 
     def __init__(
         self,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         *,
         vocab_size: int,
         max_model_len: int,
@@ -52,7 +54,8 @@ class PromptPreparer:
         self._max_model_len = max_model_len
         self._limits = limits
         self._max_new_tokens = max_new_tokens
-        known_eos = [token for token in (tokenizer.eos_token_id, *eos_token_ids) if token is not None]
+        own_eos = None if tokenizer is None else tokenizer.eos_token_id
+        known_eos = [token for token in (own_eos, *eos_token_ids) if token is not None]
         self._eos_token_id = known_eos[0] if known_eos else None
         self._extra_eos = tuple(token for token in known_eos[1:] if token != self._eos_token_id and token < vocab_size)
 
@@ -68,8 +71,13 @@ class PromptPreparer:
         return PreparedPrompt(prompt_ids, self._resolve(call.sampling, room, seed))
 
     def _check(self, sampling: SamplingParams) -> None:
+        if sampling.detokenize:
+            required_tokenizer(self._tokenizer, parameter="detokenize")
         limits = self._limits
         _at_most("n", sampling.n, limits.max_n_sequences, "choices")
+        _at_most("best_of", sampling.num_candidates, limits.max_n_sequences, "candidates")
+        if sampling.use_beam_search:
+            self._check_width(sampling)
         _at_most("stop", len(sampling.stop_strings), limits.max_stop_strings, "stop strings")
         _at_most("bad_words", len(sampling.bad_words), limits.max_num_bad_words, "bad words")
         self._check_logprobs("sample", "logprobs", sampling.logprobs)
@@ -77,12 +85,25 @@ class PromptPreparer:
         self._check_vocabulary(sampling.stop_token_ids, "stop_token_ids")
         self._check_vocabulary(sampling.logit_bias, "logit_bias")
         self._check_vocabulary(sampling.allowed_token_ids or (), "allowed_token_ids")
+        self._check_vocabulary(sampling.logprob_token_ids or (), "logprob_token_ids")
         if sampling.max_tokens is not None and sampling.max_tokens > self._max_model_len:
             raise ContextOverflow(
                 f"max_tokens={sampling.max_tokens} cannot be greater than max_model_len={self._max_model_len}. "
                 "Please request fewer output tokens.",
                 parameter="max_tokens",
                 value=sampling.max_tokens,
+            )
+
+    def _check_width(self, sampling: SamplingParams) -> None:
+        """Each beam is continued by its best tokens, twice as many as there are beams."""
+        limit = self._limits.max_logprobs
+        width = sampling.num_candidates
+        if limit != -1 and 2 * width > limit:
+            name = "n" if sampling.best_of is None else "best_of"
+            raise BadRequest(
+                f"{name} must be at most {limit // 2} with use_beam_search, half of max_logprobs={limit}, got {width}.",
+                parameter=name,
+                value=width,
             )
 
     def _check_logprobs(self, kind: str, parameter: str, count: int | None) -> None:
@@ -111,8 +132,9 @@ class PromptPreparer:
     def _prompt_ids(self, call: Generation) -> list[int]:
         limit = self._truncation(call.truncate_prompt_tokens)
         if isinstance(call.prompt, str):
-            text = self._bounded(call.prompt, limit, call.truncation_side)
-            ids = self._tokenizer.encode(text, add_special_tokens=call.add_special_tokens)
+            tokenizer = required_tokenizer(self._tokenizer, parameter="prompt")
+            text = self._bounded(call.prompt, tokenizer.max_piece_chars, limit, call.truncation_side)
+            ids = tokenizer.encode(text, add_special_tokens=call.add_special_tokens)
         else:
             ids = list(call.prompt)
         if limit is None or len(ids) <= limit:
@@ -132,9 +154,11 @@ class PromptPreparer:
             )
         return asked
 
-    def _bounded(self, text: str, limit: int | None, side: str) -> str:
-        """The text, or as much of it as can matter. Raises `ContextOverflow`, without tokenizing, if it cannot fit."""
-        piece = self._tokenizer.max_piece_chars
+    def _bounded(self, text: str, piece: int, limit: int | None, side: str) -> str:
+        """The text, or as much of it as can matter. Raises `ContextOverflow`, without tokenizing, if it cannot fit.
+
+        `piece` is the length of the longest token.
+        """
         if limit is not None:
             most = (limit + _BORDER_PIECES) * piece
             return text if len(text) <= most else text[-most:] if side == "left" else text[:most]
@@ -169,6 +193,10 @@ class PromptPreparer:
         max_tokens = room if asked is None else min(asked, room)
         extra_eos = () if sampling.ignore_eos else self._extra_eos
         allowed = sampling.allowed_token_ids
+        reported = sampling.logprob_token_ids
+        logprobs = self._positions(sampling.logprobs)
+        if logprobs is None and sampling.num_candidates > sampling.n and not sampling.use_beam_search:
+            logprobs = 0  # which candidates are the best is seen from their logprobs
         resolved = TokenSampling(
             **self._distribution(sampling),
             seed=seed if sampling.seed in (None, -1) else sampling.seed,
@@ -183,8 +211,9 @@ class PromptPreparer:
             logit_bias=_clamped(sampling.logit_bias),
             allowed_token_ids=None if allowed is None else tuple(dict.fromkeys(allowed)),
             bad_words_ids=self._phrases(sampling.bad_words),
-            logprobs=self._positions(sampling.logprobs),
+            logprobs=logprobs,
             prompt_logprobs=self._positions(sampling.prompt_logprobs),
+            logprob_token_ids=None if reported is None else tuple(dict.fromkeys(reported)),
         )
         _check_choice_is_left(resolved)
         return resolved
@@ -202,11 +231,14 @@ class PromptPreparer:
 
     def _phrases(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """Each word as it is tokenized at the start of a line and after a space."""
+        if not words:
+            return ()
+        tokenizer = required_tokenizer(self._tokenizer, parameter="bad_words")
         phrases: dict[tuple[int, ...], None] = {}
         for word in words:
             bare = word.lstrip(" ") or word
             for form in (bare, " " + bare):
-                ids = tuple(self._tokenizer.encode(form, add_special_tokens=False))
+                ids = tuple(tokenizer.encode(form, add_special_tokens=False))
                 if ids and max(ids) < self._vocab_size:
                     phrases[ids] = None
         return tuple(phrases)

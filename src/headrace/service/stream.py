@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import chain
 
 from headrace.core.errors import EngineError, Unavailable
@@ -11,10 +11,12 @@ from headrace.core.request import FinishReason, SequenceOutput, TokenLogprobs
 from headrace.core.sampling import SamplingParams
 from headrace.runtime.client import RequestStream
 from headrace.service.admission import Ticket
+from headrace.service.beams import BeamReader, without_stop_strings
+from headrace.service.best_of import BestOf
 from headrace.service.choice import Choice
 from headrace.service.logprobs import LogprobRenderer
 from headrace.service.timing import RequestClock
-from headrace.service.types import Delta, PositionLogprobs
+from headrace.service.types import Beam, Delta, PositionLogprobs
 from headrace.service.workers import Workers
 from headrace.text import Tokenizer
 
@@ -24,10 +26,11 @@ class GenerationStream:
 
     One reader, on the event loop. Must be entered (`async with`); leaving, for whatever reason, aborts what still runs.
     Iteration raises `EngineError` if the engine failed on this request and `EngineDead` if it went away.
+    Beam searches and calls whose `best_of` exceeds `n` yield nothing before the end: then one whole delta a choice.
 
     `prompt_ids` is the prompt as the model sees it. `cached_tokens`, of these, were found in the prefix cache; it is
     known when the first delta arrives. So is `prompt_logprobs`: None if not asked for, else as long as the prompt, with
-    None for the first position.
+    None for the first position. With `tokenizer` None the deltas have no text.
     """
 
     def __init__(
@@ -36,11 +39,14 @@ class GenerationStream:
         prompt_ids: list[int],
         sampling: SamplingParams,
         *,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         workers: Workers,
         ticket: Ticket,
         clock: RequestClock | None,
     ) -> None:
+        searches = sampling.use_beam_search
+        if searches:
+            sampling = without_stop_strings(sampling)
         self.prompt_ids = prompt_ids
         self.n = sampling.n
         self.cached_tokens = 0
@@ -49,8 +55,12 @@ class GenerationStream:
         self._workers = workers
         self._ticket = ticket
         self._clock = clock
-        self._choices = [Choice(index, prompt_ids, sampling, tokenizer) for index in range(sampling.n)]
-        self._prompt_renderer = LogprobRenderer(tokenizer if sampling.detokenize else None)
+        self._beam_reader = BeamReader(prompt_ids, sampling, tokenizer) if searches else None
+        self._beams: list[list[int]] = []
+        drawn = sampling.n if searches else sampling.num_candidates
+        self._choices = [Choice(index, prompt_ids, sampling, tokenizer) for index in range(drawn)]
+        self._best_of = BestOf(sampling) if drawn > sampling.n else None
+        self._prompt_renderer = LogprobRenderer(tokenizer)
         self._prompt_entries: list[TokenLogprobs] = []
         self._awaits_prompt_logprobs = sampling.prompt_logprobs is not None
         self._cached_known = False
@@ -72,35 +82,67 @@ class GenerationStream:
 
     async def __anext__(self) -> Delta:
         while self._awaits_prompt_logprobs or not self._ready:
-            try:
-                outputs = await anext(self._source)
-            except StopAsyncIteration:
-                if not self._ready:
-                    self.close()
-                    raise
-                await self._render_prompt_logprobs()
+            if not await self._receive():
                 break
-            except Unavailable:
-                self._end(FinishReason.ERROR)
-                raise
-            self._take(outputs)
-            if self._awaits_prompt_logprobs and len(self._prompt_entries) >= len(self.prompt_ids) - 1:
-                await self._render_prompt_logprobs()
+        if not self._ready:
+            self.close()
+            raise StopAsyncIteration
         return self._ready.popleft()
+
+    async def beams(self) -> AsyncIterator[list[Beam]]:
+        """The best `n` beams so far after each step of a search, best first; each list replaces the one before. For a
+        call with `show_beams`; there are none for any other.
+
+        Ends when the search does: iteration over the stream then yields its answers. A reader that is slower than the
+        search misses steps. Raises as iteration does.
+        """
+        while not self._ready and await self._receive():
+            if self._beams and self._beam_reader is not None:
+                beams, self._beams = self._beams, []
+                yield await self._workers.run(self._beam_reader.read, beams)
+
+    async def _receive(self) -> bool:
+        """Take in what the engine has said since the last time. False if it has said everything."""
+        try:
+            outputs = await anext(self._source)
+        except StopAsyncIteration:
+            if self._awaits_prompt_logprobs:
+                await self._render_prompt_logprobs()
+            return False
+        except Unavailable:
+            self._end(FinishReason.ERROR)
+            raise
+        self._take(outputs)
+        if self._awaits_prompt_logprobs and len(self._prompt_entries) >= len(self.prompt_ids) - 1:
+            await self._render_prompt_logprobs()
+        return True
 
     def close(self) -> None:
         """Abort every choice that still runs. Any number of calls."""
         self._end(FinishReason.ABORT)
 
+    def abort(self) -> None:
+        """End every choice that still runs; unlike `close`, its reader hears of it as of any other ending."""
+        for choice in self._choices:
+            if choice.finish_reason is None:
+                self._tell(choice.advance([], [], FinishReason.ABORT, None))
+        self.close()
+
     def _take(self, outputs: Sequence[SequenceOutput]) -> None:
         for arrived in _by_choice(outputs):
             self._note(arrived)
-            delta = self._advance(self._choices[arrived[0].choice], arrived)
+            choice = self._choices[arrived[0].choice]
+            if choice.finish_reason is not None:  # aborted while this was on its way
+                continue
+            delta = self._advance(choice, arrived)
             if delta is None:
                 continue
-            self._ready.append(delta)
+            self._tell(delta)
             if delta.finish_reason is not None and all(choice.finish_reason is not None for choice in self._choices):
                 self.close()
+
+    def _tell(self, delta: Delta) -> None:
+        self._ready += (delta,) if self._best_of is None else self._best_of.add(delta)
 
     def _note(self, arrived: Sequence[SequenceOutput]) -> None:
         """What outputs say beside their tokens."""
@@ -110,6 +152,9 @@ class GenerationStream:
                 raise EngineError(output.error or "The engine failed on this request.")
             if output.choice == 0:
                 self._prompt_entries += output.prompt_logprobs
+            if self._beam_reader is not None:
+                self._ticket.close()  # its choices speak only at the end, but it runs
+                self._beams = output.beams or self._beams
             if output.cached_tokens is not None and not self._cached_known:
                 self._cached_known = True
                 self.cached_tokens = output.cached_tokens
@@ -130,7 +175,7 @@ class GenerationStream:
         delta = choice.advance(token_ids, logprobs, last.finish_reason, last.stop_reason)
         if delta.finish_reason is not None and last.finish_reason is None:
             self._source.abort(choice.index)  # a stop string ended it, which the engine cannot know
-        return delta
+        return delta if self._beam_reader is None else self._beam_reader.answer(delta, last)
 
     async def _render_prompt_logprobs(self) -> None:
         self._awaits_prompt_logprobs = False

@@ -21,6 +21,7 @@ class Generation:
     `add_special_tokens` concerns text prompts only. `truncate_prompt_tokens` keeps that many prompt tokens, -1 as many
     as leave room for one more; `truncation_side` is the end that is cut: "left" keeps the last tokens.
     `priority`: lower runs first. `cache_salt` keeps prefix-cache entries apart from those of other salts.
+    `show_beams`: have the stream's `beams()` tell the best beams after each step of a beam search.
     """
 
     prompt: str | Sequence[int]
@@ -31,6 +32,7 @@ class Generation:
     truncation_side: Literal["left", "right"] = "left"
     priority: int = 0
     cache_salt: str | None = None
+    show_beams: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,9 @@ class TokenChoice:
 
 @dataclass(frozen=True, slots=True)
 class PositionLogprobs:
-    """The token at one position and the best alternatives, best first; the token need not be among them."""
+    """The token at one position and the best alternatives, best first, or those of `logprob_token_ids` in their order;
+    the token need not be among them.
+    """
 
     chosen: TokenChoice
     top: list[TokenChoice]
@@ -80,6 +84,10 @@ class Delta:
     or of a character, and stop tokens have none. `logprobs` has one entry per id where they were asked for, else none.
     `finish_reason` is set on a choice's last delta only; `stop_reason` is then the stop string, or the id of the stop
     token, that ended it, None for the end-of-sequence token and for every other reason.
+
+    An answer that is chosen at the end comes in one delta, with its `cumulative_logprob` (natural, of all its tokens).
+    The end-of-sequence token of a beam is counted there and is its `stop_reason`, but is among `token_ids` only where
+    `include_stop_str_in_output` asks for it.
     """
 
     choice: int
@@ -88,3 +96,12 @@ class Delta:
     logprobs: list[PositionLogprobs]
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
+    cumulative_logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beam:
+    """One of the best answers that a beam search has found so far, whole; it may yet be replaced by another."""
+
+    text: str
+    token_ids: list[int]

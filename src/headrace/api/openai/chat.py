@@ -7,10 +7,10 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from headrace.api.openai.answer import Head, PromptView, UsagePolicy, final_usage, stream_usage, whole_usage
-from headrace.api.openai.call import check_streamable, generation
-from headrace.api.openai.logprobs import chat_logprobs, prompt_logprobs
-from headrace.api.openai.merge import WholeChoice
+from headrace.api.logprobs import ChatLogprobs, chat_logprobs, prompt_logprobs, shown_alternatives
+from headrace.api.merge import WholeChoice
+from headrace.api.openai.answer import Head, PromptView
+from headrace.api.openai.call import generation
 from headrace.api.openai.sampling import chat_sampling
 from headrace.api.openai.schema import ChatRequest
 from headrace.api.openai.wire import (
@@ -19,11 +19,10 @@ from headrace.api.openai.wire import (
     ChatChunkChoice,
     ChatCompletion,
     ChatDelta,
-    ChatLogprobs,
     ChatMessage,
-    Usage,
-    encode,
 )
+from headrace.api.usage import Usage, UsagePolicy, final_usage, stream_usage, whole_usage
+from headrace.api.wire import encode
 from headrace.service import Delta, Generation, PositionLogprobs
 
 
@@ -36,7 +35,6 @@ def chat_generation(
     priority_header: str | None = None,
 ) -> Generation:
     """`prompt` is the rendered conversation."""
-    check_streamable(body)
     return generation(
         body,
         prompt,
@@ -64,10 +62,25 @@ def echoed_text(body: ChatRequest, role: str) -> str:
 
 
 class ChatFormat:
-    """Writes one chat answer, whole or in chunks. `prompt.text` is the rendered conversation."""
+    """Writes one chat answer, whole or in chunks. `prompt.text` is the rendered conversation.
 
-    def __init__(self, body: ChatRequest, head: Head, usage: UsagePolicy, prompt: PromptView, role: str) -> None:
+    `tokens_as_ids`: whether logprobs show tokens as ids where the body does not say.
+    """
+
+    def __init__(
+        self,
+        body: ChatRequest,
+        head: Head,
+        usage: UsagePolicy,
+        prompt: PromptView,
+        role: str,
+        *,
+        tokens_as_ids: bool = False,
+    ) -> None:
         self._body = body
+        self._tokens_as_ids = (
+            tokens_as_ids if body.return_tokens_as_token_ids is None else body.return_tokens_as_token_ids
+        )
         self._head = head
         self._usage = usage
         self._prompt = prompt
@@ -87,7 +100,7 @@ class ChatFormat:
                 choices=[self._whole_choice(index, result) for index, result in enumerate(results)],
                 system_fingerprint=self._head.fingerprint,
                 usage=whole_usage(
-                    [prompt], sum(len(result.token_ids) for result in results), details=self._usage.details
+                    [prompt.source], sum(len(result.token_ids) for result in results), details=self._usage.details
                 ),
                 prompt_logprobs=None if asked is None or logprobs is None else prompt_logprobs(logprobs, asked),
                 prompt_token_ids=prompt.ids if body.return_token_ids else None,
@@ -119,7 +132,7 @@ class ChatFormat:
                     model=self._head.model,
                     choices=[],
                     system_fingerprint=self._head.fingerprint,
-                    usage=final_usage([self._prompt], completion_tokens, details=self._usage.details),
+                    usage=final_usage([self._prompt.source], completion_tokens, details=self._usage.details),
                 )
             )
 
@@ -193,4 +206,5 @@ class ChatFormat:
     def _logprobs(self, positions: Sequence[PositionLogprobs]) -> ChatLogprobs | None:
         if not self._body.logprobs:
             return None
-        return chat_logprobs(positions, self._body.top_logprobs, as_ids=self._body.return_tokens_as_token_ids)
+        count = shown_alternatives(self._body.top_logprobs, self._body.logprob_token_ids)
+        return chat_logprobs(positions, count, as_ids=self._tokens_as_ids)

@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 
 from msgspec import UNSET
 
-from headrace.api.openai.answer import Head, PromptView, UsagePolicy, final_usage, stream_usage, whole_usage
-from headrace.api.openai.call import check_streamable, generation
-from headrace.api.openai.logprobs import CompletionLogprobsWriter, prompt_logprobs
-from headrace.api.openai.merge import WholeChoice
+from headrace.api.logprobs import PromptLogprobs, prompt_logprobs
+from headrace.api.merge import WholeChoice
+from headrace.api.openai.answer import Head, PromptView
+from headrace.api.openai.call import generation
+from headrace.api.openai.logprobs import CompletionLogprobsWriter
 from headrace.api.openai.sampling import completion_sampling
 from headrace.api.openai.schema import CompletionRequest
 from headrace.api.openai.wire import (
@@ -19,9 +20,9 @@ from headrace.api.openai.wire import (
     CompletionChunk,
     CompletionChunkChoice,
     CompletionLogprobs,
-    PromptLogprobs,
-    encode,
 )
+from headrace.api.usage import UsagePolicy, final_usage, stream_usage, whole_usage
+from headrace.api.wire import encode
 from headrace.core.errors import BadRequest
 from headrace.core.request import FinishReason
 from headrace.service import Delta, Generation, PositionLogprobs
@@ -37,7 +38,6 @@ def generations(
     priority_header: str | None = None,
 ) -> list[Generation]:
     """One call a prompt, in order. Raises `BadRequest` if a value makes no sense."""
-    check_streamable(body)
     prompts = _prompts(body.prompt)
     sampling = completion_sampling(body, defaults)
     return [
@@ -63,13 +63,28 @@ def _prompts(given: str | list[str] | list[int] | list[list[int]]) -> list[str |
 
 
 class CompletionFormat:
-    """Writes one completion, whole or in chunks. `prompts` come in the order of the request."""
+    """Writes one completion, whole or in chunks. `prompts` come in the order of the request.
 
-    def __init__(self, body: CompletionRequest, head: Head, usage: UsagePolicy, prompts: Sequence[PromptView]) -> None:
+    `tokens_as_ids`: whether logprobs show tokens as ids where the body does not say.
+    """
+
+    def __init__(
+        self,
+        body: CompletionRequest,
+        head: Head,
+        usage: UsagePolicy,
+        prompts: Sequence[PromptView],
+        *,
+        tokens_as_ids: bool = False,
+    ) -> None:
         self._body = body
+        self._tokens_as_ids = (
+            tokens_as_ids if body.return_tokens_as_token_ids is None else body.return_tokens_as_token_ids
+        )
         self._head = head
         self._usage = usage
         self._prompts = prompts
+        self._sources = [prompt.source for prompt in prompts]
         self._prompt_tokens = sum(len(prompt.ids) for prompt in prompts)
         # The engine always makes a token; where none was wanted it is neither shown nor counted.
         self._hides_output = body.max_tokens == 0
@@ -91,7 +106,7 @@ class CompletionFormat:
                 model=self._head.model,
                 choices=choices,
                 system_fingerprint=self._head.fingerprint,
-                usage=whole_usage(self._prompts, completion_tokens, details=self._usage.details),
+                usage=whole_usage(self._sources, completion_tokens, details=self._usage.details),
             )
         )
 
@@ -124,7 +139,7 @@ class CompletionFormat:
                     model=self._head.model,
                     choices=[],
                     system_fingerprint=self._head.fingerprint,
-                    usage=final_usage(self._prompts, completion_tokens, details=self._usage.details),
+                    usage=final_usage(self._sources, completion_tokens, details=self._usage.details),
                 )
             )
 
@@ -161,7 +176,9 @@ class CompletionFormat:
         return echoed if self._hides_output else echoed + output
 
     def _writer(self) -> CompletionLogprobsWriter:
-        return CompletionLogprobsWriter(self._body.logprobs or 0, as_ids=self._body.return_tokens_as_token_ids)
+        return CompletionLogprobsWriter(
+            self._body.logprobs or 0, as_ids=self._tokens_as_ids, token_ids=self._body.logprob_token_ids
+        )
 
     def _logprobs(
         self, writer: CompletionLogprobsWriter, prompt: PromptView | None, output: Sequence[PositionLogprobs]
@@ -170,8 +187,11 @@ class CompletionFormat:
             return None
         if prompt is None or not self._body.echo:
             return writer.write(self._shown(output))
-        echoed = [position for position in prompt.logprobs or () if position is not None]
-        return writer.write([*echoed, *self._shown(output)], first_of_prompt=(prompt.ids[0], prompt.first_token))
+        return writer.write(
+            self._shown(output),
+            first_of_prompt=(prompt.ids[0], prompt.first_token),
+            rest_of_prompt=[position for position in prompt.logprobs or () if position is not None],
+        )
 
     def _prompt_logprobs(self, prompt: PromptView) -> PromptLogprobs | None:
         """Echoed logprobs fill this too, as many alternatives as they have."""

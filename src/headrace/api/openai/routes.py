@@ -12,17 +12,19 @@ from fastapi import APIRouter, Request, Response
 
 from headrace import __version__
 from headrace.api.body import read_body
+from headrace.api.call import PRIORITY_HEADER
 from headrace.api.disconnect import while_connected
-from headrace.api.openai.answer import Head, PromptView, usage_policy
-from headrace.api.openai.call import PRIORITY_HEADER
+from headrace.api.fields import UndeclaredFields
+from headrace.api.live import LiveRequests
+from headrace.api.merge import MergedStreams, collect
+from headrace.api.model_names import check_model
+from headrace.api.openai.answer import Head, PromptView
 from headrace.api.openai.chat import ChatFormat, answer_role, chat_generation
 from headrace.api.openai.completion import CompletionFormat, generations
-from headrace.api.openai.fields import UndeclaredFields
-from headrace.api.openai.merge import MergedStreams, collect
-from headrace.api.openai.models import check_model, model_card, model_list
-from headrace.api.openai.request_log import RequestLog
+from headrace.api.openai.fields import NOT_IMPLEMENTED
+from headrace.api.openai.models import model_card, model_list
+from headrace.api.openai.render import token_request
 from headrace.api.openai.schema import (
-    Body,
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
@@ -31,10 +33,14 @@ from headrace.api.openai.schema import (
 )
 from headrace.api.openai.template import chat_conversation
 from headrace.api.openai.tokens import tokenize
-from headrace.api.openai.wire import Detokenized, Wire, encode
+from headrace.api.openai.wire import Detokenized
 from headrace.api.openapi import json_body
+from headrace.api.record import Body
 from headrace.api.request_ids import request_id
+from headrace.api.request_log import RequestLog
 from headrace.api.sse import EventStream
+from headrace.api.usage import usage_policy
+from headrace.api.wire import Wire, encode
 from headrace.config.sections import ServeConfig
 from headrace.service import Generation, Services
 from headrace.service.generation import Generator
@@ -45,14 +51,16 @@ B = TypeVar("B", bound=Body)
 SCHEMAS = (CompletionRequest, ChatRequest, TokenizeRequest, DetokenizeRequest)
 
 
-def openai_router(services: Services, config: ServeConfig) -> APIRouter:
-    family = OpenAIFamily(services, config)
+def openai_router(services: Services, config: ServeConfig, live: LiveRequests) -> APIRouter:
+    family = OpenAIFamily(services, config, live)
     router = APIRouter(tags=["OpenAI"])
     router.get("/v1/models")(family.list_models)
     router.get("/v1/models/{name:path}")(family.retrieve_model)
     for path, schema, handler in (
         ("/v1/completions", CompletionRequest, family.complete),
         ("/v1/chat/completions", ChatRequest, family.chat),
+        ("/v1/completions/render", CompletionRequest, family.render_completion),
+        ("/v1/chat/completions/render", ChatRequest, family.render_chat),
         ("/tokenize", TokenizeRequest, family.tokenize),
         ("/detokenize", DetokenizeRequest, family.detokenize),
     ):
@@ -65,11 +73,13 @@ def openai_router(services: Services, config: ServeConfig) -> APIRouter:
 class OpenAIFamily:
     """The handlers. They hold nothing of a request."""
 
-    def __init__(self, services: Services, config: ServeConfig) -> None:
+    def __init__(self, services: Services, config: ServeConfig, live: LiveRequests) -> None:
         self._services = services
         self._config = config
-        self._fields = UndeclaredFields(strict=config.api.strict_requests)
+        self._live = live
+        self._fields = UndeclaredFields(NOT_IMPLEMENTED, strict=config.api.strict_requests)
         self._log = RequestLog(enabled=config.logging.enable_log_requests, longest=config.logging.max_log_len)
+        self._tokens_as_ids = config.api.return_tokens_as_token_ids
         self._fingerprint = _fingerprint(services, config)
 
     async def list_models(self) -> Response:
@@ -81,17 +91,17 @@ class OpenAIFamily:
     async def complete(self, http: Request) -> Response:
         generator = self._services.generator
         body = await self._read(http, CompletionRequest)
-        usage = usage_policy(body, self._config.api)
+        usage = usage_policy(body.stream_options, stream=body.stream, config=self._config.api)
         head = self._head(http, body, "cmpl-")
-        priority = http.headers.get(PRIORITY_HEADER)
-        calls = generations(body, generator.defaults, request_id=head.id, priority_header=priority)
+        calls = self._completion_calls(http, body, head)
         self._log.write(calls)
         merged = MergedStreams(await generator.start_all(calls))
+        running = self._live.tracked((head.id, head.name), merged)
 
         async def answer() -> CompletionFormat:
             pairs = zip(merged.streams, calls, strict=True)
             prompts = [await _prompt_view(body, stream, call, generator) for stream, call in pairs]
-            return CompletionFormat(body, head, usage, prompts)
+            return CompletionFormat(body, head, usage, prompts, tokens_as_ids=self._tokens_as_ids)
 
         async def chunks() -> AsyncGenerator[bytes, None]:
             async with aclosing(merged.deltas()) as deltas:
@@ -99,23 +109,23 @@ class OpenAIFamily:
                     yield chunk
 
         if body.stream:
-            return EventStream(chunks(), merged)
-        async with merged:
+            return EventStream(chunks(), running)
+        async with running:
             results = await while_connected(http.receive, collect(merged))
             return _json_text((await answer()).whole(results))
 
     async def chat(self, http: Request) -> Response:
         generator = self._services.generator
         body = await self._read(http, ChatRequest)
-        usage = usage_policy(body, self._config.api)
+        usage = usage_policy(body.stream_options, stream=body.stream, config=self._config.api)
         head = self._head(http, body, "chatcmpl-")
-        prompt = await generator.render(chat_conversation(body, self._config.api.default_chat_template_kwargs))
-        priority = http.headers.get(PRIORITY_HEADER)
-        call = chat_generation(body, prompt, generator.defaults, request_id=head.id, priority_header=priority)
+        prompt, call = await self._chat_call(http, body, head)
         self._log.write([call])
         merged = MergedStreams([await generator.start(call)])
+        running = self._live.tracked((head.id, head.name), merged)
         view = PromptView(merged.streams[0], prompt)
-        answer = ChatFormat(body, head, usage, view, answer_role(body, self._config.api.response_role))
+        role = answer_role(body, self._config.api.response_role)
+        answer = ChatFormat(body, head, usage, view, role, tokens_as_ids=self._tokens_as_ids)
 
         async def chunks() -> AsyncGenerator[bytes, None]:
             async with aclosing(merged.deltas()) as deltas:
@@ -123,10 +133,27 @@ class OpenAIFamily:
                     yield chunk
 
         if body.stream:
-            return EventStream(chunks(), merged)
-        async with merged:
+            return EventStream(chunks(), running)
+        async with running:
             results = await while_connected(http.receive, collect(merged))
             return _json_text(answer.whole(results[0]))
+
+    async def render_completion(self, http: Request) -> Response:
+        """The token requests of a completion, one a prompt, in place of its answer."""
+        body = await self._read(http, CompletionRequest)
+        head = self._head(http, body, "cmpl-")
+        calls = self._completion_calls(http, body, head)
+        prepared = await self._services.generator.prepare_all(calls)
+        pairs = zip(calls, prepared, strict=True)
+        return _json_text(encode([token_request(body, call, ready, model=head.model) for call, ready in pairs]))
+
+    async def render_chat(self, http: Request) -> Response:
+        """The token request of a chat, in place of its answer."""
+        body = await self._read(http, ChatRequest)
+        head = self._head(http, body, "chatcmpl-")
+        _, call = await self._chat_call(http, body, head)
+        (prepared,) = await self._services.generator.prepare_all([call])
+        return _json(token_request(body, call, prepared, model=head.model))
 
     async def tokenize(self, http: Request) -> Response:
         generator = self._services.generator
@@ -147,9 +174,22 @@ class OpenAIFamily:
         check_model(body.model, self._services)
         return body
 
+    def _completion_calls(self, http: Request, body: CompletionRequest, head: Head) -> list[Generation]:
+        defaults = self._services.generator.defaults
+        return generations(body, defaults, request_id=head.id, priority_header=http.headers.get(PRIORITY_HEADER))
+
+    async def _chat_call(self, http: Request, body: ChatRequest, head: Head) -> tuple[str, Generation]:
+        """The rendered conversation, and what is to be done with it."""
+        generator = self._services.generator
+        prompt = await generator.render(chat_conversation(body, self._config.api.default_chat_template_kwargs))
+        priority = http.headers.get(PRIORITY_HEADER)
+        return prompt, chat_generation(body, prompt, generator.defaults, request_id=head.id, priority_header=priority)
+
     def _head(self, http: Request, body: GenerationBody, prefix: str) -> Head:
+        name = request_id(http, body.request_id)
         return Head(
-            id=prefix + request_id(http, body.request_id),
+            id=prefix + name,
+            name=name,
             created=int(time.time()),
             model=self._services.model_names[0],
             fingerprint=self._fingerprint,

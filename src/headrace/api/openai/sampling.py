@@ -6,18 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.api.openai.schema import ChatRequest, CompletionRequest, GenerationBody
+from headrace.api.sampling import FROM_GENERATION_CONFIG, with_defaults
 from headrace.core.errors import BadRequest
 from headrace.core.sampling import SamplingParams
-
-FROM_GENERATION_CONFIG = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-)
 
 
 def completion_sampling(body: CompletionRequest, defaults: Mapping[str, Any]) -> SamplingParams:
@@ -25,6 +16,12 @@ def completion_sampling(body: CompletionRequest, defaults: Mapping[str, Any]) ->
     if body.max_tokens == 0 and not body.echo:
         raise BadRequest("max_tokens must be at least 1 unless echo is true, got 0.", parameter="max_tokens", value=0)
     nothing_wanted = body.max_tokens == 0
+    if nothing_wanted and body.logprob_token_ids is not None:
+        raise BadRequest(
+            "logprob_token_ids are reported of generated tokens, and max_tokens is 0.", parameter="logprob_token_ids"
+        )
+    if body.use_beam_search and body.echo and body.logprobs is not None:
+        raise BadRequest("echo with logprobs is not available with use_beam_search.", parameter="echo", value=True)
     echoed = body.logprobs if body.echo else None
     return SamplingParams(
         max_tokens=1 if nothing_wanted else body.max_tokens,
@@ -59,15 +56,15 @@ def _common(body: GenerationBody, defaults: Mapping[str, Any]) -> dict[str, Any]
         "ignore_eos": body.ignore_eos,
         "bad_words": tuple(body.bad_words or ()),
         "allowed_token_ids": body.allowed_token_ids,
+        "logprob_token_ids": body.logprob_token_ids,
         "logit_bias": body.logit_bias or {},
         "skip_special_tokens": body.skip_special_tokens,
         "spaces_between_special_tokens": body.spaces_between_special_tokens,
+        "use_beam_search": body.use_beam_search,
+        "length_penalty": body.length_penalty,
+        "early_stopping": body.early_stopping,
     }
-    for name in FROM_GENERATION_CONFIG:
-        given = getattr(body, name)
-        if (value := defaults.get(name) if given is None else given) is not None:
-            values[name] = value
-    return values
+    return with_defaults(values | body.model_dump(include=set(FROM_GENERATION_CONFIG), exclude_none=True), defaults)
 
 
 def _wider(first: int | None, second: int | None) -> int | None:

@@ -1,43 +1,29 @@
-"""Bodies of requests. Types and coercions only: ranges belong to `SamplingParams`, limits to the service.
-
-A null means "not given" everywhere but in the fields of `NULL_REFUSED`. Fields that are not declared here are kept in
-`model_extra`; `fields.py` decides what becomes of them.
-"""
+"""Bodies of requests; `api/record.py` says what all bodies have in common."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Required
+from typing import Annotated, Any, Literal, Required
 
-from pydantic import BaseModel, ConfigDict, PlainValidator, StrictInt, WithJsonSchema, model_validator
+from pydantic import ConfigDict, PlainValidator, StrictInt, WithJsonSchema
 from typing_extensions import TypedDict
+
+from headrace.api.record import TOKEN_IDS_SCHEMA, Body, StreamOptions, are_token_ids
 
 Side = Literal["left", "right"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-class Record(BaseModel):
-    """Base of all objects in a request."""
-
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
-    NULL_REFUSED: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        return {name: value for name, value in data.items() if value is not None or name in cls.NULL_REFUSED}
+def _early_stopping(value: Any) -> bool | Literal["never"]:
+    if isinstance(value, bool) or value == "never":
+        return value
+    raise ValueError('must be true, false or "never"')
 
 
-class Body(Record):
-    """Base of all bodies. `model` null, absent or empty means the model that is served."""
-
-    model: str | None = None
-
-
-class StreamOptions(Record):
-    include_usage: bool = False
-    continuous_usage_stats: bool = False
+EarlyStopping = Annotated[
+    bool | Literal["never"],
+    PlainValidator(_early_stopping),  # a plain union would name its members in the error
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"const": "never"}]}),
+]
 
 
 class GenerationBody(Body):
@@ -63,6 +49,10 @@ class GenerationBody(Body):
     allowed_token_ids: list[int] | None = None
     skip_special_tokens: bool = True
     spaces_between_special_tokens: bool = True
+    use_beam_search: bool = False
+    length_penalty: float = 1.0
+    early_stopping: EarlyStopping | None = None
+    """Left out, a search stops early only where that changes nothing."""
     prompt_logprobs: StrictInt | None = None
     truncate_prompt_tokens: int | None = None
     truncation_side: Side | None = None
@@ -70,7 +60,9 @@ class GenerationBody(Body):
     stream_options: StreamOptions | None = None
     echo: bool = False
     return_token_ids: bool = False
-    return_tokens_as_token_ids: bool = False
+    return_tokens_as_token_ids: bool | None = None
+    """Default: the server's flag of that name."""
+    logprob_token_ids: list[int] | None = None
     priority: int = 0
     request_id: str | None = None
     cache_salt: str | None = None
@@ -82,19 +74,13 @@ def _one_kind_of_prompt(value: Any) -> str | list[str] | list[int] | list[list[i
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        if all(isinstance(item, str) for item in value) or _are_token_ids(value):
+        if all(isinstance(item, str) for item in value) or are_token_ids(value):
             return value
-        if all(isinstance(item, list) and _are_token_ids(item) for item in value):
+        if all(isinstance(item, list) and are_token_ids(item) for item in value):
             return value
     raise ValueError("must be a string, a list of strings, a list of token ids or a list of lists of token ids")
 
 
-def _are_token_ids(items: list[Any]) -> bool:
-    # Prompts can hold a million ids: no Python loop. A bool has a type of its own.
-    return set(map(type, items)) <= {int} and min(items, default=0) >= 0
-
-
-_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 Prompt = Annotated[
     str | list[str] | list[int] | list[list[int]],
     PlainValidator(_one_kind_of_prompt),
@@ -104,8 +90,8 @@ Prompt = Annotated[
             "anyOf": [
                 {"type": "string"},
                 {"type": "array", "items": {"type": "string"}},
-                _IDS,
-                {"type": "array", "items": _IDS},
+                TOKEN_IDS_SCHEMA,
+                {"type": "array", "items": TOKEN_IDS_SCHEMA},
             ],
         }
     ),

@@ -1,41 +1,12 @@
-"""Bodies of responses. A field set to `UNSET` is left out; None is written as null.
-
-Chunks are encoded once a token, so everything here is a msgspec struct and nothing is validated.
-"""
+"""Bodies of responses."""
 
 from __future__ import annotations
 
-import msgspec
 from msgspec import UNSET, UnsetType
 
-encode = msgspec.json.Encoder().encode
-
-
-class Wire(msgspec.Struct):
-    """Base of all response bodies."""
-
-
-class TokenDetails(Wire, kw_only=True):
-    cached_tokens: int
-    created_cache_tokens: int | UnsetType | None = None
-    multimodal_tokens: int | UnsetType | None = None
-
-
-class Usage(Wire, kw_only=True):
-    prompt_tokens: int
-    total_tokens: int
-    completion_tokens: int
-    prompt_tokens_details: TokenDetails | UnsetType | None = None
-    completion_tokens_details: UnsetType | None = None
-
-
-class PromptToken(Wire, kw_only=True):
-    logprob: float
-    rank: int
-    decoded_token: str
-
-
-PromptLogprobs = list[dict[str, PromptToken] | None]
+from headrace.api.logprobs import ChatLogprobs, PromptLogprobs
+from headrace.api.usage import Usage
+from headrace.api.wire import Wire
 
 
 class CompletionLogprobs(Wire, kw_only=True):
@@ -89,23 +60,6 @@ class CompletionChunk(Wire, kw_only=True):
     choices: list[CompletionChunkChoice]
     system_fingerprint: str | UnsetType = UNSET
     usage: Usage | UnsetType = UNSET
-
-
-class ChatToken(Wire, kw_only=True):
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class ChatTokenLogprobs(Wire, kw_only=True):
-    token: str
-    logprob: float
-    bytes: list[int]
-    top_logprobs: list[ChatToken]
-
-
-class ChatLogprobs(Wire, kw_only=True):
-    content: list[ChatTokenLogprobs]
 
 
 class ChatMessage(Wire, kw_only=True):
