@@ -194,6 +194,7 @@ def test_an_engine_that_fails_ends_the_stream_with_an_error(app):
 @pytest.mark.parametrize("beams", [True, False])
 def test_closing_the_connection_aborts(app, stream, beams):
     word = app.says(" on", eos=False)
+    app.engine.script.holds = True
     body = {"prompt": PROMPT, "n": 2, "max_tokens": 400, "ignore_eos": True, "stream": stream}
     if beams:
         app.engine.script.answer = word * 400
@@ -202,7 +203,7 @@ def test_closing_the_connection_aborts(app, stream, beams):
     async def scenario() -> None:
         connection = Connection(body)
         serving = asyncio.create_task(app.app(connection.scope(GENERATE), connection.receive, connection.send))
-        await until(lambda: len(connection.sent) > 3 if stream else app.engine.running)
+        await until(lambda: len(connection.sent) > 1 if stream else app.engine.running)
         connection.closed.set()
         await asyncio.wait_for(serving, 10)
         assert not app.engine.running

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -60,7 +61,7 @@ def running_postgresql(programs: Path) -> Iterator[str]:
                 assert server.poll() is None, "PostgreSQL has ended"
             yield f"postgresql://jobs@/{{}}?host={folder}"
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # do not wait for clients to leave
             server.wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -106,7 +107,7 @@ def sqlite_config(tmp_path: Path) -> MakeConfig:
 def postgresql_config(new_database: Callable[[], str]) -> MakeConfig:
     """`postgresql_config(**fields)`: always the same store."""
     url = new_database()
-    return lambda **fields: JobsConfig(jobs_url=url, **{"job_lease": 1, **fields})
+    return lambda **fields: JobsConfig(jobs_url=url, **fields)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

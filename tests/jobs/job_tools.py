@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from headrace.config.jobs import JobsConfig
-from headrace.jobs import Emit, Job, JobQueue, JobService, JobStatus, Scope, Submission, moves, submitting
+from headrace.jobs import Emit, Job, JobQueue, JobService, JobStatus, Scope, Submission, moves, submitting, sweeping
 from headrace.jobs.moves import Attempt
 from headrace.jobs.store import Store
 
@@ -51,6 +51,7 @@ async def put(store: Store, now: int, scope: Scope = SCOPE, limits: tuple[int, i
 
 
 async def take(store: Store, now: int, limit: int = 100, worker: str = "w-1", endpoint: str = "default") -> list[Job]:
+    await store.write(sweeping.renew_lease, worker, now + MINUTE)
     return [job for job, _ in await store.write(moves.start_next, endpoint, worker, limit, now)]
 
 

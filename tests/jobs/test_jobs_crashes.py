@@ -77,7 +77,7 @@ async def all_jobs(config: JobsConfig) -> dict[str, Job]:
 
 def test_every_accepted_job_ends_once_however_often_the_server_is_killed(config_of):
     rng = random.Random(7)
-    config = config_of(max_running_jobs=8)
+    config = config_of(max_running_jobs=8, job_lease=1)
     observer = Observer()
     ended: dict[str, Job] = {}
     lives = 0

@@ -158,4 +158,4 @@ def reachable(start: JobStatus, end: JobStatus) -> bool:
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestStore.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

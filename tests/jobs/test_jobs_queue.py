@@ -132,12 +132,14 @@ def test_no_more_jobs_run_than_allowed_and_each_place_is_used_again(config_of):
     ("problem", "error"),
     [
         (BadRequest("top_p must be in (0, 1]."), "top_p must be in (0, 1]."),
+        (BadRequest("no model 'x\0'"), "no model 'x\N{REPLACEMENT CHARACTER}'"),  # PostgreSQL refuses NUL
+        (BadRequest("no model '\ud800'"), "no model '?'"),  # and everybody this
         (ValueError("secret"), "Internal server error."),
         (asyncio.CancelledError(), "Internal server error."),  # a future of its own, not the job
         (TimeoutError(), "Internal server error."),
     ],
 )
-def test_an_executor_that_raises_fails_its_job(sqlite_config, problem, error):
+def test_an_executor_that_raises_fails_its_job(config_of, problem, error):
     async def execute(job, job_input, emit):
         await emit("half")
         raise problem
@@ -148,7 +150,7 @@ def test_an_executor_that_raises_fails_its_job(sqlite_config, problem, error):
         page = await read(queue, failed)  # what was not delivered still is
         assert (page.chunks, page.status) == ((b'"half"',), JobStatus.FAILED)
 
-    in_queue(sqlite_config, execute, test)
+    in_queue(config_of, execute, test)
 
 
 def test_an_engine_that_dies_costs_one_retry_and_then_the_job(config_of):

@@ -158,7 +158,18 @@ def test_addresses_that_only_the_server_can_reach_are_refused(url: str):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "x", "/hook", "file:///etc/passwd", "http://", "http://u:p@h.test/", "http://h:x/"]
+    "url",
+    [
+        "",
+        "x",
+        "/hook",
+        "file:///etc/passwd",
+        "http://",
+        "http://u:p@h.test/",
+        "http://h:x/",
+        "http://a b/",
+        "http://h/\0",
+    ],
 )
 def test_what_is_no_url_is_refused_by_name(url: str):
     with pytest.raises(BadRequest, match="webhook must be an http"):

@@ -29,7 +29,8 @@ def check_webhook(url: str, *, allow_private: bool) -> None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if host is None or parts.scheme not in _PORTS or len(url) > _LONGEST_URL or parts.username is not None:
+    odd = any(character.isspace() or not character.isprintable() for character in url)
+    if odd or host is None or parts.scheme not in _PORTS or len(url) > _LONGEST_URL or parts.username is not None:
         raise BadRequest(
             f"webhook must be an http:// or https:// URL of at most {_LONGEST_URL} characters, without a user name.",
             parameter="webhook",

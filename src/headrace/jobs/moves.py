@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, insert, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from headrace.jobs import outbox
 from headrace.jobs.errors import WrongState
 from headrace.jobs.records import JOB_COLUMNS, job_of, visible
 from headrace.jobs.submitting import check_room, turn_of
-from headrace.jobs.tables import chunks, inputs, jobs
+from headrace.jobs.tables import chunks, inputs, jobs, workers
 from headrace.jobs.transaction import Transaction
 from headrace.jobs.types import MOST_RETRIES, TRANSITIONS, Job, JobStatus, Scope
 
@@ -86,10 +86,11 @@ _NEXT = (
         jobs.c.status == _QUEUED,
         jobs.c.endpoint == bindparam("endpoint"),
         jobs.c.deadline > bindparam("now"),
+        exists().where(workers.c.id == bindparam("worker"), workers.c.lease_until > bindparam("now")),
     )
     .order_by(jobs.c.turn, jobs.c.id)
     .limit(bindparam("limit"))
-    .with_for_update(skip_locked=True)
+    .with_for_update(skip_locked=True, of=jobs)
 )
 _PURGEABLE = (
     select(jobs.c.id)
@@ -135,8 +136,9 @@ class Attempt:
 def start_next(
     transaction: Transaction, endpoint: str, worker_id: str, limit: int, now: int
 ) -> list[tuple[Job, dict[str, Any]]]:
-    """Give a worker the jobs whose turn it is, with their inputs."""
-    picked = transaction.execute(_NEXT, {"endpoint": endpoint, "now": now, "limit": limit}).scalars().all()
+    """Give a worker the jobs whose turn it is, with their inputs. It gets none while its lease has run out."""
+    values = {"endpoint": endpoint, "now": now, "limit": limit, "worker": worker_id}
+    picked = transaction.execute(_NEXT, values).scalars().all()
     if not picked:
         return []
     rows = _apply(transaction, _QUEUED, _START, {"ids": picked, "now": now, "worker": worker_id})
@@ -168,7 +170,7 @@ def end(
     bodies: Sequence[bytes],
 ) -> bool:
     """Record how an attempt ended, with the chunks not yet added. False if it is no longer the one that runs."""
-    values = {**attempt.key, "now": now, "reason": error, "count": first + len(bodies)}
+    values = {**attempt.key, "now": now, "reason": error and _storable(error), "count": first + len(bodies)}
     if not _apply(transaction, _RUNNING, _END[status], values):
         return False
     _insert_chunks(transaction, attempt.job_id, first, bodies)
@@ -255,6 +257,11 @@ def expire_in(transaction: Transaction, scope: Scope, job_id: str, remaining: in
 
 def _find(transaction: Transaction, scope: Scope, job_id: str, now: int) -> Row[Any]:
     return visible(transaction.execute(_FIND, {"job_id": job_id}).one_or_none(), scope, job_id, now)
+
+
+def _storable(message: str) -> str:
+    """What a message quotes may hold characters that a database does not take for text: NUL, half a surrogate pair."""
+    return message.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _runs(row: Row[Any], attempt: Attempt) -> bool:

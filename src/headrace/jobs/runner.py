@@ -8,7 +8,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from headrace.config.jobs import JobsConfig
@@ -28,6 +27,9 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 INTERNAL = "Internal server error."
+
+_DISPATCH_PAUSE = 1.0
+"""Seconds until jobs are asked for again when that has failed."""
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
@@ -147,7 +149,7 @@ class Runner:
                 await self._pause()
 
     async def _pause(self) -> None:
-        await asyncio.sleep(_LONGEST_PAUSE)
+        await asyncio.sleep(_DISPATCH_PAUSE)
         self._wake.set()
 
     async def _start(self, execute: Execute, room: int) -> bool:
@@ -179,7 +181,9 @@ class Runner:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, run: _Run, execute: Execute, attempt: Attempt, job: Job, job_input: Mapping[str, Any]) -> None:
-        append = partial(self._persist, moves.add_chunks, attempt)
+        async def append(first: int, bodies: Sequence[bytes]) -> bool:
+            return await self._persist(moves.add_chunks, attempt, first, bodies)
+
         output = Output(append, self._config, lambda: self.revoke([attempt]))
         end = _End(JobStatus.IN_QUEUE)
         try:
@@ -212,8 +216,8 @@ class Runner:
         if end.status is JobStatus.IN_QUEUE:
             await self._persist(moves.abandon, attempt, self._clock(), lost=end.lost)
             return
-        rest = {"error": end.error, "first": first, "bodies": bodies}
-        await self._persist(moves.end, attempt, end.status, self._clock(), **rest)
+        now = self._clock()
+        await self._persist(moves.end, attempt, end.status, now, error=end.error, first=first, bodies=bodies)
 
     async def _persist(
         self, operation: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs

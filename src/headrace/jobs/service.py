@@ -113,8 +113,7 @@ class JobService:
     async def _heartbeat(self) -> None:
         await self._renew_lease()
         await self._runner.reconcile()
-        if self._store.shared:
-            self._runner.wake()  # in case a notification was lost
+        self._runner.wake()  # in case a notification was lost, or the lease had run out
 
     async def _renew_lease(self) -> None:
         until = self._clock() + round(self._lease * SECOND)

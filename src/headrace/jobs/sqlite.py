@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class SqliteDatabase:
         except OSError as problem:
             raise StoreUnusable(f"The jobs in {folder} cannot be opened: {problem.strerror}.") from None
         self._copier = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._copying = threading.Lock()  # SQLite crashes if a connection is closed under a statement that runs
         self.writer = _engine(path, "BEGIN IMMEDIATE", pool_size=1)
         self.reader = _engine(path, "BEGIN", pool_size=4)
         try:
@@ -87,11 +89,13 @@ class SqliteDatabase:
 
     def keep_up(self) -> None:
         """Copy what was committed from the write-ahead log into the file, at nobody's expense."""
-        with contextlib.suppress(sqlite3.Error):  # the next commits try it as well, and report
+        # Errors, also that of a connection closed meanwhile: the next commits try it as well, and report.
+        with self._copying, contextlib.suppress(sqlite3.Error):
             self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
-        self._copier.close()
+        with self._copying:
+            self._copier.close()
         self.reader.dispose()
         self.writer.dispose()
         self._lock.release()

@@ -105,8 +105,8 @@ class Transaction:
     def waiting(self) -> tuple[int, int]:
         """How many jobs wait in the whole store, and how many bytes of input they hold."""
         if self._waiting_before is None:
-            count, size = self.execute(_WAITING).one()
-            self._waiting_before = int(count), int(size)
+            totals: list[Any] = list(self.execute(_WAITING).one())
+            self._waiting_before = int(totals[0]), int(totals[1])
         deltas = self._deltas.values()
         return (
             self._waiting_before[0] + sum(delta["in_queue"] for delta in deltas),
