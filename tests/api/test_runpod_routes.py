@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from headrace.config.jobs import JobsConfig
 from headrace.config.knobs import build
 from headrace.config.runpod import RunpodConfig
 from headrace.core.errors import ConfigError, NotFound
-from headrace.jobs import JobCounts, JobService
+from headrace.jobs import JobCounts, JobService, StoreUnavailable
 from headrace.service import EngineState
 
 Work = Callable[[httpx.AsyncClient, JobService], Awaitable[Any]]
@@ -118,6 +119,26 @@ def test_doubled_slashes_count_as_one(with_jobs, make_app, path: str) -> None:
         assert reply.json().keys() == {"id", "status"}
 
     with_jobs(work, make_app(loaded=False), root_path="/prefix")
+
+
+def test_a_stream_that_has_begun_ends_where_the_store_fails(with_jobs, make_app) -> None:
+    async def work(client: httpx.AsyncClient, jobs: JobService) -> None:
+        job_id = (await client.post("/run", json={"input": {"prompt": "x"}})).json()["id"]
+        read, reads = jobs.queue._store.read, itertools.count()
+
+        async def fails_later(*arguments: Any) -> Any:
+            if next(reads):
+                raise StoreUnavailable("The disk is away.")
+            return await read(*arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jobs.queue._store, "read", fails_later)
+            begun = await client.get(f"/stream/{job_id}?mode=lines")
+            assert (begun.status_code, begun.text) == (200, "\n")
+            refused = await client.get(f"/stream/{job_id}?mode=lines")
+            assert (refused.status_code, refused.json()) == (503, {"error": "The disk is away."})
+
+    with_jobs(work, make_app(loaded=False))
 
 
 def test_a_cancelled_stream_can_be_told_to_end(with_jobs, make_app) -> None:

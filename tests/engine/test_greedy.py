@@ -42,9 +42,10 @@ def reference(request: pytest.FixtureRequest, model_name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def prompts(model_path: Path) -> list[list[int]]:
+def prompts(model_name: str, model_path: Path) -> list[list[int]]:
+    """Fewer for the larger model: a vocabulary of 262,144 tokens takes its time."""
     tokenizer = Tokenizer.load(open_checkpoint(str(model_path)))
-    return [tokenizer.encode(text) for text in PROMPTS]
+    return [tokenizer.encode(text) for text in (PROMPTS if model_name == "smollm2" else PROMPTS[::2][:8])]
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +85,9 @@ def test_alone_on_the_reference_kernels(
 ) -> None:
     engine = make_engine(model_path, max_model_len=512, kernels="reference")
     outputs = run_all(
-        engine, [Request(request_id=str(at), prompt_ids=prompts[at], sampling=greedy(16)) for at in (0, 5, 12)]
+        engine, [Request(request_id=str(at), prompt_ids=prompts[at], sampling=greedy(16)) for at in (0, 3, 7)]
     )
-    for at in (0, 5, 12):
+    for at in (0, 3, 7):
         assert_same_or_tie(reference, prompts[at], tokens_of(outputs[str(at), 0]))
 
 

@@ -30,8 +30,8 @@ class CallFailed(StartupError):
 class Server:
     """Which server's jobs."""
 
-    url: Annotated[str, Parameter(env_var="HEADRACE_URL")] = "http://127.0.0.1:8000"
-    """Where the server listens [default: http://127.0.0.1:8000; also HEADRACE_URL]"""
+    url: Annotated[str, Parameter(env_var="HEADRACE_BASE_URL")] = "http://127.0.0.1:8000"
+    """Where the server listens [default: http://127.0.0.1:8000; also HEADRACE_BASE_URL]"""
     endpoint: str = "default"
     """The endpoint, such as a model's name with / written as -- [default: default]"""
     api_key: Annotated[str | None, Parameter(env_var="HEADRACE_API_KEY", show_default=False)] = None
@@ -42,7 +42,8 @@ class Server:
         """Calls of it raise `CallFailed` instead of what httpx raises."""
         import httpx
 
-        base = f"{self.url.rstrip('/')}/v2/{self.endpoint}"
+        root = self.url.rstrip("/").removesuffix("/v1")  # as the variable may be set for OpenAI clients
+        base = f"{root}/v2/{self.endpoint}"
         headers = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
         try:
             with httpx.Client(base_url=base, headers=headers, timeout=_SECONDS) as client:

@@ -12,6 +12,7 @@ from cyclopts.exceptions import CycloptsError
 
 from headrace import __version__
 from headrace.cli.jobs import jobs_app
+from headrace.cli.remote_commands import add_remote_commands
 from headrace.config.command_line import Words, explain, serve_app
 from headrace.config.help import WrappedFormatter
 from headrace.config.load import config_of
@@ -65,6 +66,7 @@ def _commands(started: float) -> App:
     app.command(_pull, name="pull")
     app.command(_models, name="models")
     app.command(jobs_app())
+    add_remote_commands(app)
     return app
 
 

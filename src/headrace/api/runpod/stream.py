@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -15,8 +16,11 @@ from starlette.types import Receive, Scope, Send
 
 from headrace.api.disconnect import CallerGone, while_connected
 from headrace.api.runpod.wire import StreamReply, encode, stream_reply
+from headrace.core.errors import HeadraceError
 from headrace.jobs import JobQueue, StreamPage
 from headrace.jobs import Scope as JobScope
+
+logger = logging.getLogger(__name__)
 
 HOLD_SECONDS = 5.0
 """How long a poll waits for something to show, unless it says; also the longest silence of any reply.
@@ -64,7 +68,10 @@ class ChunkReader:
 
 
 class _Reply(Response):
-    """Begins with its first bytes, so that an error before them is an ordinary error response."""
+    """Begins with its first bytes, so that an error before them is an ordinary error response.
+
+    An error after them ends it: without a terminal status the reader comes back, and is then told.
+    """
 
     def __init__(self, reader: ChunkReader) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
@@ -77,7 +84,12 @@ class _Reply(Response):
             await while_connected(receive, self._run(send))
 
     async def _run(self, send: Send) -> None:
-        await self._write_all(send)
+        try:
+            await self._write_all(send)
+        except HeadraceError as error:
+            if not self._begun:
+                raise
+            logger.warning("A reply of /stream ends early: %s", error.message)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write_all(self, send: Send) -> None:
