@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 
@@ -56,6 +56,14 @@ class MergedStreams:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def chunks(
+        self, write: Callable[[AsyncIterator[tuple[int, Delta]]], AsyncIterator[bytes]]
+    ) -> AsyncGenerator[bytes, None]:
+        """The deltas as `write` frames them."""
+        async with aclosing(self.deltas()) as deltas:
+            async for chunk in write(deltas):
+                yield chunk
 
 
 async def _pump(

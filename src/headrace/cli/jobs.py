@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from headrace.config.help import WrappedFormatter
+from headrace.config.command_line import plain_app
 from headrace.core.errors import StartupError
 
 if TYPE_CHECKING:
@@ -65,16 +65,7 @@ _HERE = Server()
 
 def jobs_app() -> App:
     """The command with its subcommands. Each returns an exit code."""
-    app = App(
-        name="jobs",
-        help="Look at and steer the jobs of a running server.",
-        help_format="plaintext",
-        help_formatter=WrappedFormatter(),
-        version_flags=(),
-        print_error=False,
-        exit_on_error=False,
-        result_action="return_value",
-    )
+    app = plain_app(name="jobs", help="Look at and steer the jobs of a running server.", version_flags=())
     for name, action in (
         ("list", _list),
         ("show", _show),

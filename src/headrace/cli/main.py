@@ -13,8 +13,7 @@ from cyclopts.exceptions import CycloptsError
 from headrace import __version__
 from headrace.cli.jobs import jobs_app
 from headrace.cli.remote_commands import add_remote_commands
-from headrace.config.command_line import Words, explain, serve_app
-from headrace.config.help import WrappedFormatter
+from headrace.config.command_line import Words, explain, plain_app, serve_app
 from headrace.config.load import config_of
 from headrace.core.errors import ConfigError, StartupError
 
@@ -44,16 +43,11 @@ def exit_code_of(command: Callable[[], int]) -> int:
 
 
 def _commands(started: float) -> App:
-    app = App(
+    app = plain_app(
         name="headrace",
         version=__version__,
         help="Serve language models.",
         usage="Usage: headrace COMMAND [ARGUMENTS]",
-        help_format="plaintext",
-        help_formatter=WrappedFormatter(),
-        print_error=False,
-        exit_on_error=False,
-        result_action="return_value",
     )
 
     def serve(words: Words) -> int:

@@ -26,6 +26,18 @@ EPILOGUE = (
 )
 
 
+def plain_app(**options: Any) -> App:
+    """A cyclopts command that neither prints nor exits by itself: it raises, or returns what its function returned."""
+    return App(
+        help_format="plaintext",
+        help_formatter=WrappedFormatter(),
+        print_error=False,
+        exit_on_error=False,
+        result_action="return_value",
+        **options,
+    )
+
+
 def serve_app(action: Callable[[Words], Any], *, usage: str = USAGE) -> App:
     """A cyclopts command that hands the words of its command line to `action`.
 
@@ -39,17 +51,8 @@ def serve_app(action: Callable[[Words], Any], *, usage: str = USAGE) -> App:
     groups = {title: Group(title, sort_key=place) for place, title in enumerate(_titles())}
     serve.__signature__ = inspect.Signature(list(_parameters(groups)))  # type: ignore[attr-defined]
     serve.__annotations__ = {}
-    app = App(
-        name="serve",
-        help="Serve a model over HTTP.",
-        help_epilogue=EPILOGUE,
-        usage=usage,
-        help_format="plaintext",
-        help_formatter=WrappedFormatter(),
-        version_flags=(),
-        print_error=False,
-        exit_on_error=False,
-        result_action="return_value",
+    app = plain_app(
+        name="serve", help="Serve a model over HTTP.", help_epilogue=EPILOGUE, usage=usage, version_flags=()
     )
     app.default(serve)
     app["--help"].group = groups[GENERAL]

@@ -127,13 +127,8 @@ class OpenAIFamily:
         role = answer_role(body, self._config.api.response_role)
         answer = ChatFormat(body, head, usage, view, role, tokens_as_ids=self._tokens_as_ids)
 
-        async def chunks() -> AsyncGenerator[bytes, None]:
-            async with aclosing(merged.deltas()) as deltas:
-                async for chunk in answer.chunks(deltas):
-                    yield chunk
-
         if body.stream:
-            return EventStream(chunks(), running)
+            return EventStream(merged.chunks(answer.chunks), running)
         async with running:
             results = await while_connected(http.receive, collect(merged))
             return _json_text(answer.whole(results[0]))

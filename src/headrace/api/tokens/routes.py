@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
 
@@ -73,13 +71,8 @@ class TokensFamily:
         running = self._live.tracked((head.request_id, name), merged)
         answer = TokensFormat(body, call.sampling, head, usage, stream)
 
-        async def chunks() -> AsyncGenerator[bytes, None]:
-            async with aclosing(merged.deltas()) as deltas:
-                async for chunk in answer.chunks(deltas):
-                    yield chunk
-
         if body.stream:
-            return EventStream(chunks(), running)
+            return EventStream(merged.chunks(answer.chunks), running)
         async with running:
             (results,) = await while_connected(http.receive, collect(merged))
             return Response(answer.whole(results), media_type="application/json")
