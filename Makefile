@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
+# Two files of tests at a time: about half of them wait for one core or for a server.
+PYTEST_WORKERS ?= 2
 SANITIZE ?= address,undefined
 
 # A stamp is newer than what it was made from: the second run installs nothing and needs no network.
@@ -30,7 +32,7 @@ serve: $(SERVE_STAMP)
 	@exec $(BIN)/headrace serve $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check src tests benchmarks examples

@@ -36,9 +36,10 @@ from headrace.core.request import EngineInfo, FinishReason, Request, SequenceOut
 from headrace.hub import open_checkpoint
 from headrace.metrics import Metrics
 from headrace.runtime.child import run_child
-from headrace.runtime.process import ProcessEngine
+from headrace.runtime.host import EngineHost
 from headrace.service.generation import Generator
 from headrace.service.model_text import load_model_text
+from headrace.service.served_model import ServedModel
 from headrace.service.services import Services
 
 VOCAB_SIZE = 49152
@@ -116,10 +117,13 @@ async def serve(model: str, command: tuple[str, ...], control: Connection, *, pr
     )
     checkpoint = open_checkpoint(model)
     text = load_model_text(config.model, checkpoint)
-    metrics = Metrics(model)
-    engine = ProcessEngine(str(checkpoint.path), config.engine, metrics.on_step, command=command)
+    metrics = Metrics()
+    counts = metrics.model(model)
+    host = EngineHost(command=command)
+    engine = host.engine(str(checkpoint.path), config.engine, counts.on_step)
     await engine.start()
-    services = Services(model_names=(model,), model_root=model, metrics=metrics)
+    served = ServedModel(config.served[0])
+    services = Services([served], metrics)
     generator = Generator(
         engine,
         text.tokenizer,
@@ -128,10 +132,10 @@ async def serve(model: str, command: tuple[str, ...], control: Connection, *, pr
         seed=0,
         defaults=text.sampling_defaults,
         eos_token_ids=text.eos_token_ids,
-        metrics=metrics,
+        metrics=counts,
         model_name=model,
     )
-    services.open(generator)
+    served.open(generator)
     server = http_server(create_app(services, config), config)
     profiler = cProfile.Profile()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -144,7 +148,7 @@ async def serve(model: str, command: tuple[str, ...], control: Connection, *, pr
         server.should_exit = True
         await serving
     generator.close()
-    await engine.stop()
+    await host.stop()
     if profile:
         pstats.Stats(profiler).sort_stats("tottime").print_stats(40)
 

@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from load import Load, first_model, run
+from load import Load, Target, figures
 from processes import started
+
+from headrace.bench.load import Outcome
+from headrace.bench.samples import Sample
 
 HERE = Path(__file__).parent
 MODELS = HERE / ".models"
@@ -39,8 +42,8 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One life of a contender: what it took to start, and for each load the fields of its `Outcome` with `memory`, the
-    bytes (PSS) of all its processes after it."""
+    """One life of a contender: what it took to start, and for each load its `figures` with `memory`, the bytes (PSS)
+    of all its processes after it."""
 
     ready_seconds: float
     outcomes: list[dict[str, Any]]
@@ -81,9 +84,9 @@ class HttpContender:
         command = [str(part).format(**values) for part in self.command]
         LOGS.mkdir(parents=True, exist_ok=True)
         with started(command, url, LOGS / f"{self.name.replace(' ', '-')}.log", self.env) as server:
-            model = first_model(url)
-            run(url, model, WARM_UP)
-            outcomes = [run(url, model, load).as_dict() | {"memory": server.memory()} for load in loads]
+            target = Target(url)
+            target.run(WARM_UP)
+            outcomes = [target.run(load) | {"memory": server.memory()} for load in loads]
             return Visit(server.ready_seconds, outcomes)
 
 
@@ -96,10 +99,38 @@ class OpenVino:
 
     def visit(self, loads: Sequence[Load], capacity: Capacity) -> Visit:
         command = [OPENVINO_PYTHON, HERE / "openvino_load.py", OPENVINO_FOLDER]
-        loads_json = json.dumps([asdict(load) for load in (WARM_UP, *loads)])
-        answer = subprocess.run(command, input=loads_json, stdout=subprocess.PIPE, text=True, check=True).stdout
-        ready, _, *outcomes = [json.loads(line) for line in answer.splitlines()]
+        work = [
+            {
+                "concurrency": load.concurrency,
+                "prompts": load.prompts(),
+                "output_tokens": load.output_tokens,
+                "temperature": load.temperature,
+            }
+            for load in (WARM_UP, *loads)
+        ]
+        answer = subprocess.run(command, input=json.dumps(work), stdout=subprocess.PIPE, text=True, check=True).stdout
+        ready, _, *lines = [json.loads(line) for line in answer.splitlines()]
+        outcomes = [
+            figures(load, _outcome(load, line)) | {"memory": line["memory"]}
+            for load, line in zip(loads, lines, strict=True)
+        ]
         return Visit(ready["ready_seconds"], outcomes)
+
+
+def _outcome(load: Load, line: dict[str, Any]) -> Outcome:
+    """What `openvino_load.py` says of a load."""
+    samples = [
+        Sample(
+            sent=sent,
+            arrivals=arrivals,
+            ended=arrivals[-1],
+            prompt_tokens=load.prompt_tokens,
+            output_tokens=len(arrivals),
+            text="",
+        )
+        for sent, arrivals in line["samples"]
+    ]
+    return Outcome(answered=list(zip(load.asks("openvino"), samples, strict=True)), seconds=line["seconds"])
 
 
 def headrace(name: str, *flags: str) -> HttpContender:

@@ -17,7 +17,8 @@ from typing import Any
 from compare import FEWEST_REQUESTS, installed, machine
 from contenders import CONTENDERS, Capacity, Contender
 from load import Load
-from svg import line_plot
+
+from headrace.bench.svg import line_plot
 
 HERE = Path(__file__).parent
 CONCURRENCY = (1, 2, 4, 8, 16, 32, 64)

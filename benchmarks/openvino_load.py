@@ -2,10 +2,11 @@
 
     benchmarks/.venv-openvino/bin/python benchmarks/openvino_load.py FOLDER < loads.json
 
-Reads a list of loads (the fields of `Load`), writes one JSON object a line: first `{"ready_seconds": …}`, then the
-outcome of each load with `memory`, the bytes (PSS) of the process after it. No HTTP and no detokenizing here: what it
-measures is a bound on what a server around OpenVINO could do. Where a load has no temperature, tokens are sampled at
-1.0, as servers do.
+Reads a list of loads, each with its `prompts` (token ids), `concurrency`, `output_tokens` and `temperature`. Writes one
+JSON object a line: first `{"ready_seconds": …}`, then for each load its `seconds`, its `samples` (monotonic seconds at
+which a prompt was handed over, and at which each token came) and `memory`, the bytes (PSS) of the process after it. No
+HTTP and no detokenizing here: what it measures is a bound on what a server around OpenVINO could do. Where a load has
+no temperature, tokens are sampled at 1.0, as servers do. Needs nothing of Headrace: it has an environment of its own.
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ import sys
 import time
 from typing import Any
 
-from load import Load, summary
 from processes import pss_bytes
-from sse import Sample
 
 KV_CACHE_GB = 2
 
@@ -36,28 +35,27 @@ def main(folder: str) -> None:
     def tensor(prompt: list[int]) -> Any:
         return ov.Tensor(np.array([prompt], dtype=np.int64))
 
-    def generation_config(load: Load) -> Any:
+    def generation_config(load: dict[str, Any]) -> Any:
         config = genai.GenerationConfig()
-        config.max_new_tokens = load.output_tokens
+        config.max_new_tokens = load["output_tokens"]
         config.ignore_eos = True
-        if load.temperature != 0:
+        if load["temperature"] != 0:
             config.do_sample = True
-            config.temperature = 1.0 if load.temperature is None else load.temperature
+            config.temperature = 1.0 if load["temperature"] is None else load["temperature"]
             config.top_p = 1.0
             config.top_k = sys.maxsize
         return config
 
-    for fields in json.load(sys.stdin):
-        load = Load(**fields)
-        prompts = [tensor(prompt) for prompt in load.prompts()]
+    for load in json.load(sys.stdin):
+        prompts = [tensor(prompt) for prompt in load["prompts"]]
         outcome = _closed_loop(pipeline, load, prompts, generation_config(load))
         _say(outcome | {"memory": pss_bytes(os.getpid())})
 
 
-def _closed_loop(pipeline: Any, load: Load, prompts: list[Any], config: Any) -> dict[str, Any]:
+def _closed_loop(pipeline: Any, load: dict[str, Any], prompts: list[Any], config: Any) -> dict[str, Any]:
     waiting = iter(enumerate(prompts))
     live: dict[Any, tuple[float, list[float]]] = {}
-    samples: list[Sample] = []
+    samples: list[tuple[float, list[float]]] = []
     began = time.monotonic()
 
     def send_next() -> None:
@@ -65,7 +63,7 @@ def _closed_loop(pipeline: Any, load: Load, prompts: list[Any], config: Any) -> 
             sent = time.monotonic()
             live[pipeline.add_request(*following, config)] = (sent, [])
 
-    for _ in range(load.concurrency):
+    for _ in range(load["concurrency"]):
         send_next()
     while live:
         pipeline.step()
@@ -73,11 +71,11 @@ def _closed_loop(pipeline: Any, load: Load, prompts: list[Any], config: Any) -> 
         for handle, (sent, arrivals) in list(live.items()):
             if handle.can_read():
                 arrivals += [now for output in handle.read().values() for _ in output.generated_ids]
-            if len(arrivals) >= load.output_tokens:
-                samples.append(Sample(sent, arrivals, load.prompt_tokens, len(arrivals)))
+            if len(arrivals) >= load["output_tokens"]:
+                samples.append((sent, arrivals))
                 del live[handle]
                 send_next()
-    return summary(load, samples, time.monotonic() - began, client_cpu=0.0).as_dict()
+    return {"seconds": time.monotonic() - began, "samples": samples}
 
 
 def _say(message: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make the peers' environments beside this file: benchmarks/peers.sh [llama.cpp] [openvino] [vllm] [lm-eval] (default: all).
+# Make the peers' environments beside this file: benchmarks/peers.sh [llama.cpp] [openvino] [vllm] [lm-eval] [infinity] (default: all).
 # Needs a C++ compiler, cmake, curl and Headrace's own .venv
 # with the [test] extra. Everything lands in .llama, .models and .venv-*, which git ignores.
 set -eu
@@ -11,6 +11,7 @@ jobs=$(nproc)
 llama_version=11434.0.0
 vllm_version=0.32.0
 lm_eval_version=0.4.13
+infinity_version=0.0.78
 mkdir -p "$models"
 
 float32_folder() {
@@ -61,13 +62,21 @@ lm_eval() {
     "$here/.venv-lmeval/bin/pip" install "lm-eval[api,hf]==$lm_eval_version" 'torch==2.13.0' 'transformers==5.23.0'
 }
 
-[ $# -gt 0 ] || set -- llama.cpp openvino vllm lm-eval
+infinity() {
+    python3 -m venv "$here/.venv-infinity"
+    # What it leaves open has moved on: newer versions of these do not fit each other, or it.
+    "$here/.venv-infinity/bin/pip" install "infinity-emb[server,torch,optimum]==$infinity_version" 'torch==2.13.0' \
+        'transformers==4.48.3' 'optimum[onnxruntime]==1.27.0' 'pyarrow<21'
+}
+
+[ $# -gt 0 ] || set -- llama.cpp openvino vllm lm-eval infinity
 for peer in "$@"; do
     case $peer in
     llama.cpp) (llama_cpp) ;;
     openvino) (openvino) ;;
     vllm) (vllm) ;;
     lm-eval) (lm_eval) ;;
+    infinity) (infinity) ;;
     *) echo "peers.sh: no such peer: $peer" >&2; exit 2 ;;
     esac
 done

@@ -30,7 +30,7 @@ from torch import Tensor
 from headrace.config.engine import EngineConfig
 from headrace.engine.assemble import build_decoder, select_native_kernels
 from headrace.engine.kv_cache import KvCache
-from headrace.engine.machine import usable_cores
+from headrace.core.machine import usable_cores
 from headrace.hub import open_checkpoint
 from headrace.kernels.ops import AttentionBatch
 from headrace.text import Tokenizer

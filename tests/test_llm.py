@@ -210,7 +210,7 @@ def test_progress_bar(llm: LLM, capsys: pytest.CaptureFixture[str]) -> None:
     ("options", "reason"),
     [
         ({"max_num_seq": 4}, "LLM has no option max_num_seq; did you mean max_num_seqs"),
-        ({"trust_remote_code": True}, "LLM has no option trust_remote_code; known are: dtype"),
+        ({"trust_remote_code": True}, "LLM has no option trust_remote_code; known are: runner, convert, task"),
         ({"dtype": "int3"}, "dtype"),
     ],
 )

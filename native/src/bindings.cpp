@@ -1,53 +1,12 @@
 // The Python module headrace.kernels.cpu._native. Arrays are checked here; everything below takes plain pointers.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/shared_ptr.h>
-#include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
+#include "bindings.h"
 
 #include <algorithm>
-#include <memory>
-#include <optional>
-#include <stdexcept>
-#include <string>
-#include <vector>
 
 #include "decoder.h"
-#include "levels.h"
-#include "matrix.h"
-#include "thread_pool.h"
-
-namespace nb = nanobind;
-using namespace nb::literals;
 
 namespace headrace {
 namespace {
-
-template <class Element, int Dims>
-using Array = nb::ndarray<Element, nb::ndim<Dims>, nb::c_contig, nb::device::cpu>;
-using FloatVector = std::optional<Array<const float, 1>>;
-using FloatMatrix = std::optional<Array<const float, 2>>;
-
-// Threads, the kernels that they run, and where the weights for these are kept.
-struct Pool {
-    Pool(int threads, const std::optional<std::string>& isa)
-        : kernels(select_level(isa ? &*isa : nullptr)), threads(std::make_shared<ThreadPool>(threads)) {}
-
-    const Kernels& kernels;
-    std::shared_ptr<ThreadPool> threads;
-    WeightMemory memory;
-};
-
-template <class Vector>
-std::vector<float> copy(const std::optional<Vector>& array) {
-    if (!array) return {};
-    return {array->data(), array->data() + array->size()};
-}
-
-void require(bool condition, const std::string& message) {
-    if (!condition) throw std::invalid_argument(message);
-}
 
 std::shared_ptr<Matrix> make_matrix(Pool& pool, const std::string& kind_name, const Array<const uint8_t, 2>& data,
                                     int columns) {
@@ -78,21 +37,21 @@ void read_rows(const Matrix& matrix, const Array<const int64_t, 1>& rows, const 
     }
 }
 
-void apply_linear(const Pool& pool, const std::vector<std::shared_ptr<Matrix>>& parts, const FloatVector& bias,
+void apply_linear(const Pool& pool, const Matrices& parts, const FloatVector& bias,
                   const Array<const float, 2>& x, const Array<float, 2>& out, bool add) {
-    const Linear linear({parts.begin(), parts.end()}, copy(bias));
+    const Linear layer = linear(parts, bias);
     const int rows = static_cast<int>(x.shape(0));
-    require(static_cast<int>(x.shape(1)) == linear.columns(), "x must be [rows, columns of the matrices]");
-    require(out.shape(0) == x.shape(0) && static_cast<int>(out.shape(1)) == linear.rows(),
+    require(static_cast<int>(x.shape(1)) == layer.columns(), "x must be [rows, columns of the matrices]");
+    require(out.shape(0) == x.shape(0) && static_cast<int>(out.shape(1)) == layer.rows(),
             "out must be [rows, rows of the matrices]");
     const nb::gil_scoped_release unlocked;
-    Activations activations(pool.kernels, linear.columns());
-    activations.prepare(rows, linear);
+    Activations activations(pool.kernels, layer.columns());
+    activations.prepare(rows, layer);
     for (int row = 0; row < rows; ++row) {
-        std::copy_n(x.data() + int64_t{row} * linear.columns(), linear.columns(), activations.row(row));
+        std::copy_n(x.data() + int64_t{row} * layer.columns(), layer.columns(), activations.row(row));
         activations.finish(row);
     }
-    linear.apply(*pool.threads, pool.kernels, activations.view(), rows, out.data(), add);
+    layer.apply(*pool.threads, pool.kernels, activations.view(), rows, out.data(), add);
 }
 
 // The cache and the memory that it is a view of.
@@ -114,12 +73,6 @@ int64_t block_bytes(const std::string& kind, int block_size, int num_kv_heads, i
     return checked({kv_kind_of(kind), block_size, num_kv_heads, head_dim}).bytes();
 }
 
-Activation activation_of(const std::string& name) {
-    if (name == "silu") return Activation::silu;
-    require(name == "gelu_tanh", "unknown activation: " + name);
-    return Activation::gelu_tanh;
-}
-
 void init_decoder(Decoder* self, const Pool& pool, int hidden_size, int intermediate_size, int num_heads,
                   int num_kv_heads, int head_dim, int vocab_size, float norm_eps, const std::string& activation,
                   float embedding_scale, std::optional<float> logit_soft_cap) {
@@ -133,8 +86,8 @@ void set_ends(Decoder& self, std::shared_ptr<Matrix> embedding, const Array<cons
     self.set_ends(std::move(embedding), {final_norm.data(), final_norm.data() + final_norm.size()}, std::move(lm_head));
 }
 
-void add_layer(Decoder& self, const std::vector<std::shared_ptr<Matrix>>& qkv, std::shared_ptr<Matrix> attention_out,
-               const std::vector<std::shared_ptr<Matrix>>& gate_up, std::shared_ptr<Matrix> down,
+void add_layer(Decoder& self, const Matrices& qkv, std::shared_ptr<Matrix> attention_out,
+               const Matrices& gate_up, std::shared_ptr<Matrix> down,
                const FloatVector& qkv_bias, const FloatVector& attention_out_bias, const FloatVector& gate_up_bias,
                const FloatVector& down_bias, const FloatVector& attention_input_norm,
                const FloatVector& attention_output_norm, const FloatVector& mlp_input_norm,
@@ -142,10 +95,10 @@ void add_layer(Decoder& self, const std::vector<std::shared_ptr<Matrix>>& qkv, s
                const FloatVector& k_norm, int rotation, float scale, std::optional<int> window,
                std::optional<float> soft_cap) {
     DecoderLayer layer;
-    layer.qkv = Linear({qkv.begin(), qkv.end()}, copy(qkv_bias));
-    layer.attention_out = Linear({std::move(attention_out)}, copy(attention_out_bias));
-    layer.gate_up = Linear({gate_up.begin(), gate_up.end()}, copy(gate_up_bias));
-    layer.down = Linear({std::move(down)}, copy(down_bias));
+    layer.qkv = linear(qkv, qkv_bias);
+    layer.attention_out = linear({std::move(attention_out)}, attention_out_bias);
+    layer.gate_up = linear(gate_up, gate_up_bias);
+    layer.down = linear({std::move(down)}, down_bias);
     layer.attention_input_norm = copy(attention_input_norm);
     layer.attention_output_norm = copy(attention_output_norm);
     layer.mlp_input_norm = copy(mlp_input_norm);
@@ -257,4 +210,5 @@ NB_MODULE(_native, m) {
         .def("forward", &forward, "token_ids"_a, "angles"_a, "magnitudes"_a, "slot_mapping"_a, "block_tables"_a,
              "context_lens"_a, "query_start"_a, "kv"_a, "hidden"_a.noconvert())
         .def("logits", &logits, "hidden"_a, "logits"_a.noconvert());
+    bind_encoder(m);
 }

@@ -6,11 +6,10 @@
 #include <stdexcept>
 #include <string>
 
+#include "share_rows.h"
+
 namespace headrace {
 namespace {
-
-// Fewer rows than this are not worth waking other threads for work that is not a product.
-constexpr int kRowsWorthSharing = 4;
 
 // Rows that pass through a sublayer together. Tokens meet in attention only; the rest is done part by part, so that what
 // lies between two products stays in the caches and takes little memory.
@@ -96,7 +95,7 @@ void Decoder::forward(const DecoderInput& input, const KvCache& cache, float* hi
             feed_forward(layer, begin, end);
         }
     }
-    each_row(0, tokens_, [&](int token) {
+    each_row(*pool_, 0, tokens_, [&](int token) {
         const int64_t at = int64_t{token} * shape_.hidden_size;
         kernels_.rms_norm(residual_.data() + at, final_norm_.data(), shape_.norm_eps, shape_.hidden_size, hidden + at);
     });
@@ -167,7 +166,7 @@ void Decoder::prepare(const DecoderInput& input) {
         grow(cosines_[index], tokens * rotation.half);
         grow(sines_[index], tokens * rotation.half);
     }
-    each_row(0, tokens_, [&](int token) {
+    each_row(*pool_, 0, tokens_, [&](int token) {
         for (int index = 0; index < rotations; ++index) {
             const RotationInput& rotation = input.rotations[index];
             for (int64_t i = int64_t{token} * rotation.half; i < int64_t{token + 1} * rotation.half; ++i) {
@@ -197,7 +196,7 @@ void Decoder::prepare(const DecoderInput& input) {
 }
 
 void Decoder::embed(const DecoderInput& input) {
-    each_row(0, tokens_, [&](int token) {
+    each_row(*pool_, 0, tokens_, [&](int token) {
         float* row = residual_.data() + int64_t{token} * shape_.hidden_size;
         embedding_->read_row(static_cast<int>(input.token_ids[token]), row);
         if (shape_.embedding_scale != 1.0f) kernels_.scale(row, shape_.embedding_scale, shape_.hidden_size);
@@ -206,7 +205,7 @@ void Decoder::embed(const DecoderInput& input) {
 
 void Decoder::enter(const std::vector<float>& norm, const Linear& next, int begin, int end) {
     entered_.prepare(end - begin, next);
-    each_row(begin, end, [&](int token) {
+    each_row(*pool_, begin, end, [&](int token) {
         const float* from = residual_.data() + int64_t{token} * shape_.hidden_size;
         float* const to = entered_.row(token - begin);
         if (norm.empty()) {
@@ -225,7 +224,7 @@ void Decoder::leave(const Linear& linear, const ActivationRows& x, const std::ve
         return;
     }
     linear.apply(*pool_, kernels_, x, end - begin, branch_.data(), false);
-    each_row(0, end - begin, [&](int row) {
+    each_row(*pool_, 0, end - begin, [&](int row) {
         const int64_t at = int64_t{row} * shape_.hidden_size;
         kernels_.rms_norm(branch_.data() + at, norm.data(), shape_.norm_eps, shape_.hidden_size, branch_.data() + at);
         kernels_.add(residual + at, branch_.data() + at, shape_.hidden_size);
@@ -234,7 +233,7 @@ void Decoder::leave(const Linear& linear, const ActivationRows& x, const std::ve
 
 void Decoder::attend(int index, const DecoderInput& input, const KvCache& cache) {
     const DecoderLayer& layer = layers_[index];
-    each_row(0, tokens_, [&](int token) { rotate_and_store(layer, token, input, cache, index); });
+    each_row(*pool_, 0, tokens_, [&](int token) { rotate_and_store(layer, token, input, cache, index); });
 
     attended_.prepare(tokens_, layer.attention_out);
     const AttentionLayer attention{
@@ -256,7 +255,7 @@ void Decoder::attend(int index, const DecoderInput& input, const KvCache& cache)
             kernels_.merge(first.partials, tiles, group, row, shape_.head_dim, out + int64_t{row} * shape_.head_dim);
         }
     });
-    if (layer.attention_out.reads_quants()) each_row(0, tokens_, [&](int token) { attended_.finish(token); });
+    if (attended_.quantised()) each_row(*pool_, 0, tokens_, [&](int token) { attended_.finish(token); });
 }
 
 void Decoder::rotate_and_store(const DecoderLayer& layer, int token, const DecoderInput& input, const KvCache& cache,
@@ -298,8 +297,8 @@ void Decoder::feed_forward(const DecoderLayer& layer, int begin, int end) {
     const int rows = end - begin;
     layer.gate_up.apply(*pool_, kernels_, entered_.view(), rows, gate_up_.data(), false);
     gated_.prepare(rows, layer.down);
-    const auto gate = shape_.activation == Activation::silu ? kernels_.silu_mul : kernels_.gelu_tanh_mul;
-    each_row(0, rows, [&](int row) {
+    const auto gate = kernels_.gate[static_cast<int>(shape_.activation)];
+    each_row(*pool_, 0, rows, [&](int row) {
         const float* from = gate_up_.data() + int64_t{row} * 2 * shape_.intermediate_size;
         gate(from, from + shape_.intermediate_size, shape_.intermediate_size, gated_.row(row));
         gated_.finish(row);
@@ -355,15 +354,6 @@ Decoder::AttentionPlan Decoder::plan_attention(const DecoderInput& input, int wi
     split.insert(split.end(), whole.begin(), whole.end());
     plan.tasks = std::move(split);
     return plan;
-}
-
-template <class Fn>
-void Decoder::each_row(int begin, int end, Fn fn) {
-    const int count = end - begin;
-    const int each = count < kRowsWorthSharing ? count : std::max(1, count / (pool_->threads() * 4));
-    pool_->run((count + each - 1) / each, [&](int index, int) {
-        for (int row = begin + index * each; row < std::min(begin + (index + 1) * each, end); ++row) fn(row);
-    });
 }
 
 }  // namespace headrace

@@ -14,8 +14,6 @@
 
 namespace headrace {
 
-enum class Activation { silu, gelu_tanh };
-
 struct DecoderShape {
     int hidden_size;
     int intermediate_size;
@@ -101,10 +99,6 @@ private:
     // Adds a sublayer's last product, of rows begin:end, to the residual stream, normalised or as it is.
     void leave(const Linear& linear, const ActivationRows& x, const std::vector<float>& norm, int begin, int end);
     AttentionPlan plan_attention(const DecoderInput& input, int window) const;
-
-    // Calls fn(row) for rows begin:end of the batch, on as many threads as that is worth.
-    template <class Fn>
-    void each_row(int begin, int end, Fn fn);
 
     std::shared_ptr<ThreadPool> pool_;
     const Kernels& kernels_;

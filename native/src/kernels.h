@@ -20,8 +20,14 @@ constexpr int kKeyTile = 64;
 // Most rows (tokens times query heads of a group) of one attention task.
 constexpr int kAttentionRows = 64;
 
-// Rows of input to a linear layer, [rows, columns], in float32 and, where a weight is integer, quantised to int8 with
-// one scale for each block of 32.
+// What is applied to the elements of a feed-forward layer: gelu with the error function, gelu_tanh with its
+// approximation.
+enum class Activation { silu, gelu_tanh, gelu, relu };
+
+constexpr int kNumActivations = 4;
+
+// Rows of input to a linear layer, [rows, columns], in float32 and, where a weight is integer, quantised: for GGUF's
+// kinds to int8 with one scale for each block of 32, for i16 to 13 bits with one scale for each run of 128.
 struct ActivationRows {
     const float* values;
     const int8_t* quants;
@@ -29,6 +35,8 @@ struct ActivationRows {
     const float* scales;         // [rows, columns / 32]
     const float* sums;           // [rows, columns / 32]: scale * sum of the block's quants
     const float* half_sums;      // [rows, columns / 16]: the same for each half of a block
+    const int16_t* shorts;
+    const float* short_scales;  // [rows, short_runs(columns)]
     int columns;
 };
 
@@ -84,6 +92,32 @@ struct AttentionTask {
     float* partials;  // null: the task has all tiles of its rows. Otherwise where its tiles' parts go, see partial_size
 };
 
+// One layer's queries, keys and values of sequences whose tokens see each other in both directions.
+struct WholeAttentionLayer {
+    const float* qkv;   // [tokens, 3 * num_heads * head_dim]: queries and keys rotated; head h of each at h * head_dim
+    float* out;         // [tokens, num_heads * head_dim]
+    const float* bias;  // [num_heads, 2 * reach + 1 (and 15 more behind the last)], see EncoderShape; or null
+    int reach;
+    int num_heads;
+    int head_dim;
+    int window;  // a token sees what is at most so many positions away
+    float scale;
+};
+
+// Rows of queries that go through one head's keys together, at most and for a sequence of so many tokens: their scores
+// should stay in a core's second cache.
+constexpr int kMostWholeRows = 48;
+constexpr int whole_attention_rows(int tokens) {
+    const int fitting = 16384 / (tokens + 1) / 6 * 6;
+    return fitting < 6 ? 6 : fitting > kMostWholeRows ? kMostWholeRows : fitting;
+}
+
+// Floats of scratch that a thread needs for one head of a sequence.
+constexpr int64_t whole_attention_scratch(int head_dim, int tokens) {
+    const int64_t width = (head_dim + 15) / 16 * 16, keys = (tokens + 15) / 16 * 16;
+    return 2 * keys * width + whole_attention_rows(tokens) * (2 * width + keys);
+}
+
 // Floats of one row's part of one tile: [head_dim sums | highest score | sum of weights].
 constexpr int partial_size(int head_dim) { return head_dim + 2; }
 
@@ -105,12 +139,17 @@ struct Kernels {
 
     // out = x / sqrt(mean(x^2) + eps) * weight
     void (*rms_norm)(const float* x, const float* weight, float eps, int size, float* out);
+    // out = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias; `bias` may be null, `out` may be `x`
+    void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, int size, float* out);
     void (*add)(float* x, const float* y, int size);
     void (*scale)(float* x, float factor, int size);
     // `size` is a multiple of 32. A row that holds NaN or infinity gets NaN as the scale of its block.
     void (*quantize)(const float* x, int size, const QuantisedRow& out);
-    void (*silu_mul)(const float* gate, const float* up, int size, float* out);
-    void (*gelu_tanh_mul)(const float* gate, const float* up, int size, float* out);
+    // The same to `shorts` [size] and `scales` [short_runs(size)]; `size` is even.
+    void (*quantize_short)(const float* x, int size, int16_t* shorts, float* scales);
+    // By Activation: out = activation(x); out = activation(gate) * up.
+    void (*activate[kNumActivations])(const float* x, int size, float* out);
+    void (*gate[kNumActivations])(const float* gate, const float* up, int size, float* out);
     void (*soft_cap)(float* x, float cap, int size);
     // Turns the pairs (x[i], x[i + half]).
     void (*rotate)(float* x, const float* cos, const float* sin, int half);
@@ -125,6 +164,8 @@ struct Kernels {
     void (*attend)(const AttentionLayer& layer, const AttentionTask& task, float* scratch);
     // Merge the parts of tiles [tiles, rows of a task] of row `row` into `out`.
     void (*merge)(const float* partials, int tiles, int rows, int row, int head_dim, float* out);
+    // Head `head` of the sequence that is the tokens begin:end.
+    void (*attend_whole)(const WholeAttentionLayer& layer, int begin, int end, int head, float* scratch);
 };
 
 // The tables that this build has, worst first; null where it has none.

@@ -6,7 +6,7 @@ namespace headrace {
 namespace {
 
 constexpr const char* kNames[kNumKinds] = {"f32",  "f16",  "bf16", "q4_0", "q4_1", "q5_0",
-                                           "q5_1", "q8_0", "q4_k", "q5_k", "q6_k"};
+                                           "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "i16"};
 constexpr const char* kKvNames[] = {"f32", "f16", "bf16", "i8"};
 
 }  // namespace

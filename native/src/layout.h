@@ -11,6 +11,9 @@
 //   6 bits: then two vectors; bits 2j, 2j + 1 of vector i are bits 4, 5 of quad 4i + j;
 //   8 bits: 8 vectors.
 // Each is stored for the first and then for the second half of the panel's columns.
+//
+// A panel of i16 is a run of pairs of columns, [pairs][2 * lanes][2], and after every 128 columns, and at the end, the
+// scales of what went before, float32 [2 * lanes].
 #pragma once
 
 #include "kinds.h"
@@ -44,7 +47,7 @@ constexpr int quant_offset(Kind kind) {
 constexpr bool has_minimum(Kind kind) { return kind == Kind::q4_1 || kind == Kind::q5_1; }
 // value = scale * a * quant - minimum * b, a and b bytes of the block, scale and minimum float16 of the header
 constexpr bool has_minimum_k(Kind kind) { return kind == Kind::q4_k || kind == Kind::q5_k; }
-constexpr bool has_header(Kind kind) { return kind >= Kind::q4_k; }
+constexpr bool has_header(Kind kind) { return kind >= Kind::q4_k && kind <= Kind::q6_k; }
 
 constexpr int float_bytes(Kind kind) { return kind == Kind::f32 ? 4 : 2; }
 
@@ -70,7 +73,20 @@ constexpr long block_offset(Kind kind, int lanes, int block) {
            static_cast<long>(group + 1) * header_bytes(kind, lanes);
 }
 
+// Runs of a row of i16.
+constexpr int short_runs(int columns) { return (columns + kRun - 1) / kRun; }
+
+// Where the pair of columns from `column` on begins in a panel of i16; where the scales of run `run` do.
+constexpr long short_offset(int lanes, int column) {
+    return (static_cast<long>(column / 2) + column / kRun) * 2 * lanes * 4;
+}
+constexpr long short_scale_offset(int lanes, int columns, int run) {
+    const int end = (run + 1) * kRun < columns ? (run + 1) * kRun : columns;
+    return (static_cast<long>(end / 2) + run) * 2 * lanes * 4;
+}
+
 constexpr long panel_bytes(Kind kind, int lanes, int columns) {
+    if (kind == Kind::i16) return (static_cast<long>(columns / 2) + short_runs(columns)) * 2 * lanes * 4;
     if (is_float(kind)) return static_cast<long>(columns) * 2 * lanes * float_bytes(kind);
     const int blocks = columns / kBlock;
     return static_cast<long>(blocks) * block_bytes(kind, lanes) +

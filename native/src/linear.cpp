@@ -3,16 +3,19 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "layout.h"
+
 namespace headrace {
 namespace {
 
 // Rows of one task: enough that reading the weights once for all of them costs little.
 constexpr int kRowsOfTask = 256;
 
-// Float rows that go through all panels of a task before the next ones do should stay in a core's first cache, while
-// the panels, which are read front to back, come from the second. (Integer kernels see to it themselves.)
+// Float rows that go through all panels of a task before the next ones do should stay in a core's nearest caches, while
+// the panels, which are read front to back, come from farther away. (Integer kernels see to it themselves.) They are
+// multiples of the rows of any level's tile.
 constexpr int kFloatsAtOnce = 18432;
-constexpr int kFewestRowsAtOnce = 8;
+constexpr int kTileMultiple = 24;
 
 // More than one for each thread, so that a thread that starts late, or is put aside, leaves its share to others.
 constexpr int kTasksPerThread = 6;
@@ -27,8 +30,13 @@ void grow(Vector& vector, int64_t size) {
 void Activations::prepare(int rows, const Linear& reader) {
     quantised_ = reader.reads_quants();
     wide_ = kernels_->reads_wide_quants && reader.reads_wide_quants();
+    short_ = reader.reads_shorts();
     const int64_t count = int64_t{rows} * columns_;
     grow(values_, count);
+    if (short_) {
+        grow(shorts_, count);
+        grow(short_scales_, int64_t{rows} * short_runs(columns_));
+    }
     if (!quantised_) return;
     grow(quants_, count);
     if (wide_) grow(wide_quants_, count);
@@ -38,8 +46,12 @@ void Activations::prepare(int rows, const Linear& reader) {
 }
 
 void Activations::finish(int index) {
-    if (!quantised_) return;
     const int64_t at = int64_t{index} * columns_, block = at / kBlock;
+    if (short_) {
+        kernels_->quantize_short(values_.data() + at, columns_, shorts_.data() + at,
+                                 short_scales_.data() + int64_t{index} * short_runs(columns_));
+    }
+    if (!quantised_) return;
     int16_t* const wide = wide_ ? wide_quants_.data() + at : nullptr;
     kernels_->quantize(values_.data() + at, columns_,
                        {quants_.data() + at, wide, scales_.data() + block, sums_.data() + block,
@@ -54,6 +66,8 @@ ActivationRows Activations::view(int first) const {
             quantised_ ? scales_.data() + block : nullptr,
             quantised_ ? sums_.data() + block : nullptr,
             quantised_ ? half_sums_.data() + 2 * block : nullptr,
+            short_ ? shorts_.data() + at : nullptr,
+            short_ ? short_scales_.data() + int64_t{first} * short_runs(columns_) : nullptr,
             columns_};
 }
 
@@ -66,7 +80,8 @@ Linear::Linear(std::vector<std::shared_ptr<const Matrix>> parts, std::vector<flo
         if (part->columns() != columns_) throw std::invalid_argument("stacked matrices differ in columns");
         rows_ += part->rows();
         panels_ += part->panels();
-        reads_quants_ = reads_quants_ || !is_float(part->kind());
+        reads_quants_ = reads_quants_ || is_blocked(part->kind());
+        reads_shorts_ = reads_shorts_ || part->kind() == Kind::i16;
         reads_wide_quants_ = reads_wide_quants_ || part->kind() == Kind::q8_0;
     }
     if (!bias_.empty() && static_cast<int>(bias_.size()) != rows_) {
@@ -82,8 +97,7 @@ void Linear::apply(ThreadPool& pool, const Kernels& kernels, const ActivationRow
     const int panels_each = std::max(1, (panels_ + wanted - 1) / wanted);
     const int panel_chunks = (panels_ + panels_each - 1) / panels_each;
     const int rows_at_once =
-        reads_quants_ ? kMostGemmRows
-                      : std::clamp(kFloatsAtOnce / columns_ / 8 * 8, kFewestRowsAtOnce, kMostGemmRows);
+        reads_quants_ ? kMostGemmRows : std::clamp(kFloatsAtOnce / columns_ / kTileMultiple, 1, 2) * kTileMultiple;
     pool.run(row_chunks * panel_chunks, [&](int index, int) {
         const int end = std::min((index / panel_chunks + 1) * kRowsOfTask, count);
         const int first = index % panel_chunks * panels_each;

@@ -26,6 +26,9 @@ public:
     // To be called once a row is written and before it is read.
     void finish(int index);
 
+    // Whether `finish` does anything.
+    bool quantised() const { return quantised_ || short_; }
+
     // From row `first` on.
     ActivationRows view(int first = 0) const;
 
@@ -34,10 +37,13 @@ private:
     int columns_;
     bool quantised_ = false;
     bool wide_ = false;
+    bool short_ = false;
     std::vector<float> values_;
     std::vector<int8_t> quants_;
     std::vector<int16_t> wide_quants_;
     std::vector<float> scales_, sums_, half_sums_;
+    std::vector<int16_t> shorts_;
+    std::vector<float> short_scales_;
 };
 
 class Linear {
@@ -49,9 +55,10 @@ public:
 
     int rows() const { return rows_; }
     int columns() const { return columns_; }
-    // Whether there are integer weights; whether there are some of 8 bits.
+    // Whether there are weights in GGUF's blocks; whether there are some of 8 bits; whether there are some of i16.
     bool reads_quants() const { return reads_quants_; }
     bool reads_wide_quants() const { return reads_wide_quants_; }
+    bool reads_shorts() const { return reads_shorts_; }
 
     // out[row, :] = x[row] @ weights^T + bias, or added to what is there, for rows 0:count; `out` is [count, rows()].
     // Waits for all of it.
@@ -69,6 +76,7 @@ private:
     int panels_ = 0;
     bool reads_quants_ = false;
     bool reads_wide_quants_ = false;
+    bool reads_shorts_ = false;
 };
 
 }  // namespace headrace

@@ -1,6 +1,7 @@
 #include "matrix.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -97,6 +98,48 @@ private:
     uint8_t* header_;
 };
 
+// One output column of a panel of i16.
+class ShortColumn {
+public:
+    ShortColumn(int lanes, uint8_t* panel, int columns, int column)
+        : lanes_(lanes), columns_(columns), at_(panel + 4 * column) {}
+
+    void write(const float* values) const {
+        for (int first = 0; first < columns_; first += kRun) {
+            const int end = std::min(first + kRun, columns_);
+            float peak = 0.0f, poison = 0.0f;
+            for (int k = first; k < end; ++k) {
+                peak = std::max(peak, std::fabs(values[k]));
+                poison += values[k] * 0.0f;  // 0, or NaN where a value is not finite
+            }
+            const float factor = peak > 1e-35f ? kMostShort / peak : 0.0f, scale = peak / kMostShort + poison;
+            for (int k = first; k < end; ++k) {
+                const float whole = std::nearbyint(values[k] * factor);
+                const int16_t quant = std::fabs(whole) <= kMostShort ? static_cast<int16_t>(whole) : int16_t{0};
+                std::memcpy(quant_at(k), &quant, sizeof quant);
+            }
+            std::memcpy(at_ + short_scale_offset(lanes_, columns_, first / kRun), &scale, sizeof scale);
+        }
+    }
+
+    void read(float* out) const {
+        for (int k = 0; k < columns_; ++k) {
+            float scale;
+            int16_t quant;
+            std::memcpy(&scale, at_ + short_scale_offset(lanes_, columns_, k / kRun), sizeof scale);
+            std::memcpy(&quant, quant_at(k), sizeof quant);
+            out[k] = scale * static_cast<float>(quant);
+        }
+    }
+
+private:
+    uint8_t* quant_at(int k) const { return at_ + short_offset(lanes_, k) + k % 2 * 2; }
+
+    int lanes_;
+    int columns_;
+    uint8_t* at_;
+};
+
 void check_columns(Kind kind, int columns) {
     const int multiple = column_multiple(kind);
     if (columns < 1 || columns % multiple != 0) {
@@ -111,11 +154,11 @@ void check_columns(Kind kind, int columns) {
 int64_t stored_row_bytes(Kind kind, int columns) {
     check_columns(kind, columns);
     if (is_float(kind)) return int64_t{columns} * float_bytes(kind);
+    if (!is_blocked(kind)) throw std::invalid_argument("no file stores " + std::string(name_of(kind)));
     return int64_t{columns} / column_multiple(kind) * stored_block_bytes(kind);
 }
 
-Matrix::Matrix(ThreadPool& pool, const Kernels& kernels, WeightMemory& memory, Kind kind, const uint8_t* data,
-               int rows, int columns)
+Matrix::Matrix(const Kernels& kernels, WeightMemory& memory, Kind kind, int rows, int columns)
     : kind_(kind),
       rows_(rows),
       columns_(columns),
@@ -125,6 +168,11 @@ Matrix::Matrix(ThreadPool& pool, const Kernels& kernels, WeightMemory& memory, K
     check_columns(kind, columns);
     if (rows < 1) throw std::invalid_argument("a matrix needs at least one row");
     data_ = memory.take(static_cast<size_t>(bytes()));
+}
+
+Matrix::Matrix(ThreadPool& pool, const Kernels& kernels, WeightMemory& memory, Kind kind, const uint8_t* data,
+               int rows, int columns)
+    : Matrix(kernels, memory, kind, rows, columns) {
     const int64_t row_bytes = stored_row_bytes(kind, columns);
     pool.run(panels(), [&](int index, int) {
         uint8_t* const to = data_.get() + index * panel_bytes_;
@@ -148,8 +196,20 @@ Matrix::Matrix(ThreadPool& pool, const Kernels& kernels, WeightMemory& memory, K
 
 Matrix Matrix::quantize(ThreadPool& pool, const Kernels& kernels, WeightMemory& memory, Kind kind, const float* values,
                         int rows, int columns) {
+    if (kind == Kind::i16) {
+        Matrix matrix(kernels, memory, kind, rows, columns);
+        pool.run(matrix.panels(), [&](int index, int) {
+            const int first = index * matrix.panel_width_, last = std::min(first + matrix.panel_width_, rows);
+            uint8_t* const panel = matrix.data_.get() + index * matrix.panel_bytes_;
+            for (int row = first; row < last; ++row) {
+                ShortColumn(matrix.lanes_, panel, columns, row - first).write(values + int64_t{row} * columns);
+            }
+        });
+        return matrix;
+    }
     if (kind != Kind::q8_0 && kind != Kind::q4_1) {
-        throw std::invalid_argument("quantising to " + std::string(name_of(kind)) + " is not possible, to q8_0 and q4_1 it is");
+        throw std::invalid_argument("quantising to " + std::string(name_of(kind)) +
+                                    " is not possible, to q8_0, q4_1 and i16 it is");
     }
     const int64_t row_bytes = stored_row_bytes(kind, columns);
     std::vector<uint8_t> stored(rows * row_bytes);
@@ -166,6 +226,10 @@ Matrix Matrix::quantize(ThreadPool& pool, const Kernels& kernels, WeightMemory& 
 void Matrix::read_row(int row, float* out) const {
     const int column = row % panel_width_;
     uint8_t* const from = const_cast<uint8_t*>(panel(row / panel_width_));
+    if (kind_ == Kind::i16) {
+        ShortColumn(lanes_, from, columns_, column).read(out);
+        return;
+    }
     if (!is_float(kind_)) {
         for (int block = 0; block < columns_ / kBlock; ++block) {
             PanelBlock(kind_, lanes_, from, block).read(column, out + block * kBlock);

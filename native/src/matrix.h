@@ -21,7 +21,7 @@ public:
     Matrix(ThreadPool& pool, const Kernels& kernels, WeightMemory& memory, Kind kind, const uint8_t* data, int rows,
            int columns);
 
-    // Rounds `values` [rows, columns] to q8_0 or q4_1. Throws std::invalid_argument for another kind.
+    // Rounds `values` [rows, columns] to q8_0, q4_1 or i16. Throws std::invalid_argument for another kind.
     static Matrix quantize(ThreadPool& pool, const Kernels& kernels, WeightMemory& memory, Kind kind,
                            const float* values, int rows, int columns);
 
@@ -34,10 +34,13 @@ public:
     int panel_width() const { return panel_width_; }
     const uint8_t* panel(int index) const { return data_.get() + index * panel_bytes_; }
 
-    // Writes row `row` to `out` [columns], exactly as the stored kind defines it.
+    // Writes row `row` to `out` [columns], exactly as its kind defines it.
     void read_row(int row, float* out) const;
 
 private:
+    // Full of zeros.
+    Matrix(const Kernels& kernels, WeightMemory& memory, Kind kind, int rows, int columns);
+
     Kind kind_;
     int rows_;
     int columns_;

@@ -60,6 +60,12 @@ struct Setup {
 
     std::shared_ptr<const Matrix> matrix(Kind kind, int rows, int columns, uint32_t seed, int filled = -1) const {
         Random random(seed);
+        if (kind == Kind::i16) {  // no file stores them
+            std::vector<float> values = random.normals(int64_t{rows} * columns);
+            if (filled >= 0) std::fill(values.begin(), values.end(), static_cast<float>(filled) - 127.5f);
+            return std::make_shared<Matrix>(
+                Matrix::quantize(pool, level, *memory, kind, values.data(), rows, columns));
+        }
         const std::vector<uint8_t> data = stored_rows(kind, rows, columns, random, filled);
         return std::make_shared<Matrix>(pool, level, *memory, kind, data.data(), rows, columns);
     }
@@ -90,7 +96,7 @@ std::vector<float> apply(const Setup& setup, const Linear& linear, const std::ve
 void check_product(const Setup& setup, const std::shared_ptr<const Matrix>& matrix, const std::vector<float>& x,
                    const std::vector<float>& out, int first_column, int stride, const std::vector<float>& bias) {
     const int columns = matrix->columns(), rows = static_cast<int>(x.size()) / columns;
-    const bool quantised = !is_float(matrix->kind());
+    const bool quantised = is_blocked(matrix->kind()), shortened = matrix->kind() == Kind::i16;
     const Activations in = activations(setup.level, x, Linear({matrix}, {}));
     const ActivationRows view = in.view();
     std::vector<float> weights(columns);
@@ -99,7 +105,10 @@ void check_product(const Setup& setup, const std::shared_ptr<const Matrix>& matr
         for (int row = 0; row < rows; ++row) {
             double total = bias.empty() ? 0.0 : bias[first_column + column], size = std::fabs(total);
             for (int64_t k = 0, at = int64_t{row} * columns; k < columns; ++k, ++at) {
-                const double value = quantised ? double{view.scales[at / kBlock]} * view.quants[at] : view.values[at];
+                const double value =
+                    quantised   ? double{view.scales[at / kBlock]} * view.quants[at]
+                    : shortened ? double{view.short_scales[row * short_runs(columns) + k / kRun]} * view.shorts[at]
+                                : view.values[at];
                 total += value * weights[k];
                 // A scale times a quant may be much larger than the weight that is left after the minimum.
                 size += std::fabs(value) * (std::fabs(weights[k]) + (quantised ? 1.0 : 0.0));
@@ -117,7 +126,7 @@ void each_setup(int threads, Fn fn) {
     for (const Kernels* level : levels()) fn(Setup{*level, pool});
 }
 
-int wide_columns(Kind kind) { return is_float(kind) ? 70 : 2 * column_multiple(kind); }
+int wide_columns(Kind kind) { return is_float(kind) ? 70 : kind == Kind::i16 ? 2 * kRun + 6 : 2 * column_multiple(kind); }
 
 TEST(linear_every_kind_and_odd_shapes) {
     each_setup(1, [](const Setup& setup) {
@@ -154,7 +163,7 @@ TEST(linear_row_counts_do_not_change_a_row) {
 TEST(linear_threads_do_not_change_a_row) {
     ThreadPool one(1), four(4);
     for (const Kernels* level : levels()) {
-        for (const Kind kind : {Kind::f32, Kind::q8_0, Kind::q4_1, Kind::q6_k}) {
+        for (const Kind kind : {Kind::f32, Kind::q8_0, Kind::q4_1, Kind::q6_k, Kind::i16}) {
             const Setup alone{*level, one}, shared{*level, four};
             const int columns = column_multiple(kind) * 2;
             const std::vector<float> x = Random(3).normals(int64_t{300} * columns);
@@ -190,7 +199,8 @@ TEST(linear_extremes_do_not_overflow) {
         for (const Kind kind : kinds()) {
             if (is_float(kind)) continue;
             for (const int filled : {0x00, 0x7f, 0x80, 0xff}) {
-                const int columns = column_multiple(kind), rows = kPanelVectors * setup.level.lanes;
+                const int columns = kind == Kind::i16 ? 2 * kRun : column_multiple(kind);
+                const int rows = kPanelVectors * setup.level.lanes;
                 const auto matrix = setup.matrix(kind, rows, columns, 8, filled);
                 std::vector<float> x(2 * columns, 1.0f);
                 std::fill(x.begin() + columns, x.end(), -1.0f);
@@ -259,12 +269,37 @@ TEST(matrix_quantise) {
     });
 }
 
+TEST(matrix_quantise_to_shorts) {
+    each_setup(2, [](const Setup& setup) {
+        const int rows = 35, columns = kRun + 10;
+        std::vector<float> values = Random(12).normals(rows * columns, 0.1f);
+        std::fill_n(values.begin(), kRun, 0.0f);
+        std::fill_n(values.begin() + columns, kRun, -0.75f);
+        const Matrix matrix =
+            Matrix::quantize(setup.pool, setup.level, *setup.memory, Kind::i16, values.data(), rows, columns);
+        std::vector<float> row(columns);
+        for (int i = 0; i < rows; ++i) {
+            matrix.read_row(i, row.data());
+            for (const auto& [first, last] : {std::pair{0, kRun}, std::pair{kRun, columns}}) {
+                float peak = 0.0f;
+                for (int k = first; k < last; ++k) peak = std::max(peak, std::fabs(values[i * columns + k]));
+                for (int k = first; k < last; ++k) {
+                    const float error = std::fabs(row[k] - values[i * columns + k]);
+                    CHECK(error <= 0.501f * peak / kMostShort, setup.level.name, i, k, error);
+                }
+            }
+        }
+    });
+}
+
 TEST(matrix_and_linear_refuse_wrong_shapes) {
     ThreadPool pool(1);
     const Setup setup{*levels().front(), pool};
     CHECK(throws<std::invalid_argument>([] { stored_row_bytes(Kind::q4_0, 33); }));
     CHECK(throws<std::invalid_argument>([] { stored_row_bytes(Kind::q4_k, 128); }));
     CHECK(throws<std::invalid_argument>([] { stored_row_bytes(Kind::f32, 0); }));
+    CHECK(throws<std::invalid_argument>([] { stored_row_bytes(Kind::i16, 32); }));
+    CHECK(throws<std::invalid_argument>([&] { setup.matrix(Kind::i16, 2, 31, 0); }));
     CHECK(throws<std::invalid_argument>([&] { setup.matrix(Kind::f32, 0, 4, 0); }));
     const std::vector<float> values(64, 1.0f);
     CHECK(throws<std::invalid_argument>(

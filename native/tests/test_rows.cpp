@@ -39,6 +39,38 @@ TEST(row_rms_norm) {
     }
 }
 
+TEST(row_layer_norm) {
+    for (const Kernels* level : levels()) {
+        for (const int size : kSizes) {
+            for (const float shift : {0.0f, 1000.0f}) {  // far from zero, differences must survive
+                Random random(size);
+                std::vector<float> x = random.normals(size, 3.0f);
+                for (float& value : x) value += shift;
+                const std::vector<float> weight = random.normals(size), bias = random.normals(size);
+                double mean = 0.0, squares = 0.0;
+                for (const float value : x) mean += double{value} / size;
+                for (const float value : x) squares += (value - mean) * (value - mean) / size;
+                std::vector<double> plain(size), biased(size);
+                for (int i = 0; i < size; ++i) {
+                    plain[i] = (x[i] - mean) / std::sqrt(squares + 1e-5) * weight[i];
+                    biased[i] = plain[i] + bias[i];
+                }
+                const auto without = run_guarded(size, [&](float* to) {
+                    level->layer_norm(x.data(), weight.data(), nullptr, 1e-5f, size, to);
+                });
+                const auto in_place = run_guarded(size, [&](float* to) {
+                    std::copy(x.begin(), x.end(), to);
+                    level->layer_norm(to, weight.data(), bias.data(), 1e-5f, size, to);
+                });
+                // The mean itself is rounded.
+                const double allowed = (2e-6 + 2e-7 * shift) * (size == 1 ? 1000.0 : 1.0);
+                CHECK(distance(without, plain) < allowed, level->name, size, shift);
+                CHECK(distance(in_place, biased) < allowed, level->name, size, shift);
+            }
+        }
+    }
+}
+
 TEST(row_add_and_scale) {
     for (const Kernels* level : levels()) {
         for (const int size : kSizes) {
@@ -65,23 +97,64 @@ std::vector<float> spread(int size) {
     return x;
 }
 
-TEST(row_gates) {
-    const double root = std::sqrt(2.0 / std::acos(-1.0));
+// What a function of the feed-forward layer is; near infinity too.
+double activated(Activation activation, double x) {
+    switch (activation) {
+        case Activation::silu: return x / (1.0 + std::exp(-x));
+        case Activation::gelu_tanh: {
+            const double root = std::sqrt(2.0 / std::acos(-1.0));
+            return 0.5 * x * (1.0 + std::tanh(root * (x + 0.044715 * x * x * x)));
+        }
+        case Activation::gelu: return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
+        default: return x > 0.0 ? x : 0.0;
+    }
+}
+
+TEST(row_activations_and_gates) {
     for (const Kernels* level : levels()) {
-        for (const int size : kSizes) {
-            const std::vector<float> gate = spread(size), up = Random(size).normals(size);
-            std::vector<double> silu(size), gelu(size);
-            for (int i = 0; i < size; ++i) {
-                const double g = gate[i];
-                silu[i] = g / (1.0 + std::exp(-g)) * up[i];
-                gelu[i] = 0.5 * g * (1.0 + std::tanh(root * (g + 0.044715 * g * g * g))) * up[i];
+        for (int index = 0; index < kNumActivations; ++index) {
+            for (const int size : kSizes) {
+                const std::vector<float> x = spread(size), up = Random(size).normals(size);
+                std::vector<double> alone(size), times_up(size);
+                for (int i = 0; i < size; ++i) {
+                    alone[i] = activated(static_cast<Activation>(index), x[i]);
+                    times_up[i] = alone[i] * up[i];
+                }
+                const auto out = run_guarded(size, [&](float* to) { level->activate[index](x.data(), size, to); });
+                const auto gated =
+                    run_guarded(size, [&](float* to) { level->gate[index](x.data(), up.data(), size, to); });
+                CHECK(distance(out, alone) < 2e-6, level->name, index, size);
+                CHECK(distance(gated, times_up) < 2e-6, level->name, index, size);
             }
-            const auto silu_out =
-                run_guarded(size, [&](float* to) { level->silu_mul(gate.data(), up.data(), size, to); });
-            const auto gelu_out =
-                run_guarded(size, [&](float* to) { level->gelu_tanh_mul(gate.data(), up.data(), size, to); });
-            CHECK(distance(silu_out, silu) < 1e-6, level->name, size);
-            CHECK(distance(gelu_out, gelu) < 2e-6, level->name, size);
+        }
+    }
+}
+
+// All over the range that the approximation was fitted for, and beyond.
+TEST(row_gelu_everywhere) {
+    const int size = 20001;
+    std::vector<float> x(size);
+    std::vector<double> expected(size);
+    for (int i = 0; i < size; ++i) {
+        x[i] = -10.0f + 1e-3f * static_cast<float>(i);
+        expected[i] = activated(Activation::gelu, x[i]);
+    }
+    for (const Kernels* level : levels()) {
+        std::vector<float> out(size);
+        level->activate[static_cast<int>(Activation::gelu)](x.data(), size, out.data());
+        for (int i = 0; i < size; ++i) {
+            CHECK(std::fabs(out[i] - expected[i]) <= 4e-7 * std::max(1.0f, std::fabs(x[i])), level->name, x[i], out[i]);
+        }
+    }
+}
+
+TEST(row_activations_of_what_is_not_a_number) {
+    for (const Kernels* level : levels()) {
+        for (int index = 0; index < kNumActivations; ++index) {
+            std::vector<float> x = Random(1).normals(20), out(20);
+            x[3] = x[18] = kNan;
+            level->activate[index](x.data(), 20, out.data());
+            for (int i = 0; i < 20; ++i) CHECK(std::isnan(out[i]) == (i == 3 || i == 18), level->name, index, i);
         }
     }
 }
@@ -232,6 +305,33 @@ TEST(row_quantize_poison) {
                 CHECK(std::isnan(out.half_sums[0]) && std::isnan(out.half_sums[1]), level->name, poison, at);
                 CHECK(out.scales[1] == clean.scales[1] && out.sums[1] == clean.sums[1], level->name, poison, at);
             }
+        }
+    }
+}
+
+TEST(row_quantize_short) {
+    for (const Kernels* level : levels()) {
+        for (const int size : {2, 30, kRun, kRun + 2, 2 * kRun + 70}) {
+            std::vector<float> x = Random(size).normals(size, 2.0f);
+            if (size > kRun) std::fill(x.begin(), x.begin() + kRun, 0.0f);
+            std::vector<int16_t> shorts(size + 16, 77);
+            std::vector<float> scales(3, 5.0f);
+            level->quantize_short(x.data(), size, shorts.data(), scales.data());
+            for (int i = 0; i < size; ++i) {
+                const double scale = scales[i / kRun];
+                CHECK(std::fabs(x[i] - scale * shorts[i]) <= scale * 0.501, level->name, size, i);
+                CHECK(std::abs(shorts[i]) <= kMostShort, level->name, size, i);
+            }
+            for (int i = size; i < size + 16; ++i) CHECK(shorts[i] == 77, level->name, size, i);
+            for (int run = (size + kRun - 1) / kRun; run < 3; ++run) CHECK(scales[run] == 5.0f, level->name, size);
+        }
+        for (const float poison : {kNan, kInfinity}) {
+            std::vector<float> x = Random(4).normals(2 * kRun);
+            x[kRun + 3] = poison;
+            std::vector<int16_t> shorts(2 * kRun);
+            float scales[2];
+            level->quantize_short(x.data(), 2 * kRun, shorts.data(), scales);
+            CHECK(std::isfinite(scales[0]) && std::isnan(scales[1]), level->name, poison);
         }
     }
 }

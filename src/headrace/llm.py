@@ -3,48 +3,60 @@
 llm = LLM("smollm2")
 for output in llm.generate(["The capital of France is"], SamplingParams(temperature=0)):
     print(output.outputs[0].text)
+
+for output in LLM("minilm").embed(["A headrace brings water to the wheel."]):
+    print(output.outputs.embedding)
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import difflib
 import itertools
 import sys
-import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from tqdm.auto import tqdm
-
-from headrace.config.engine import EngineConfig
-from headrace.config.rules import rules_of
 from headrace.config.sections import LimitsConfig, ModelConfig
-from headrace.config.values import read_value
-from headrace.core.errors import BadRequest, ConfigError, EngineDead
+from headrace.core.errors import BadRequest, EngineDead
+from headrace.core.pooling import PoolingParams, PoolingTask
 from headrace.core.sampling import SamplingParams
-from headrace.hub import open_checkpoint
-from headrace.outputs import RequestOutput, completion_output, position_table
-from headrace.runtime import LocalEngine
-from headrace.service import Conversation, Delta, Generation, GenerationStream, Generator, Message
-from headrace.service.background import BackgroundLoop
-from headrace.service.model_text import load_model_text
+from headrace.loaded_model import LoadedModel, read_engine_config
+from headrace.outputs import (
+    ClassificationOutput,
+    ClassificationRequestOutput,
+    EmbeddingOutput,
+    EmbeddingRequestOutput,
+    PoolingOutput,
+    PoolingRequestOutput,
+    RequestOutput,
+    ScoringOutput,
+    ScoringRequestOutput,
+    completion_output,
+    position_table,
+)
+from headrace.progress import Bar, GenerationProgress, generation_progress, pooling_progress
+from headrace.prompts import Prompt, listed_conversations, listed_prompts, listed_texts, prompt_content
+from headrace.service import (
+    Conversation,
+    Delta,
+    Encoding,
+    Generation,
+    GenerationStream,
+    Message,
+    Pooled,
+    Pooling,
+    Scores,
+    Scoring,
+)
+from headrace.service.pooler import Pooler
 from headrace.text import Tokenizer
-
-Prompt = str | Sequence[int] | Mapping[str, Any]
-"""A text, token ids, or `{"prompt": text}` or `{"prompt_token_ids": ids}`, either with a `cache_salt` if wanted."""
-
-Bar = bool | Callable[..., Any]
-"""Whether to show a progress bar, or what to make it with in place of `tqdm`."""
-
-_PROMPT_KEYS = {"prompt", "prompt_token_ids", "cache_salt"}
 
 
 class LLM:
-    """A loaded model that answers many prompts at once.
+    """A loaded model that answers many prompts at once: a generator `generate` and `chat`, a model that pools the
+    others.
 
     `model` is a known name, a folder, a .gguf file or a Hub id. `tokenizer`, `revision`, `chat_template`,
     `generation_config` and `override_generation_config` are as the flags of `headrace serve`; so are `engine_options`,
@@ -68,7 +80,7 @@ class LLM:
         seed: int = 0,
         **engine_options: Any,
     ) -> None:
-        engine_config = _engine_config(engine_options)
+        engine_config = read_engine_config(engine_options)
         # One call may bring any number of prompts: there is nobody here to protect from it.
         limits = LimitsConfig(max_logprobs=max_logprobs, max_completion_prompts=sys.maxsize)
         model_config = ModelConfig(
@@ -79,28 +91,9 @@ class LLM:
             generation_config=generation_config,
             override_generation_config=dict(override_generation_config or {}),
         )
-        checkpoint = open_checkpoint(model, revision=revision)
-        text = load_model_text(model_config, checkpoint)
-        engine = LocalEngine(str(checkpoint.path), engine_config)
-        self._loop = BackgroundLoop("headrace-llm")
-        try:
-            self._loop.run(engine.start())
-        except BaseException:
-            self._loop.close()
-            raise
-        self._generator = Generator(
-            engine,
-            text.tokenizer,
-            text.template,
-            limits=limits,
-            seed=seed,
-            defaults=text.sampling_defaults,
-            eos_token_ids=text.eos_token_ids,
-            metrics=None,
-            model_name=model,
-        )
+        self._model = LoadedModel(model_config, engine_config, limits, seed)
         self._request_numbers = itertools.count()
-        self._shut_down = weakref.finalize(self, _shut_down, self._loop, engine, self._generator)
+        self._shut_down = weakref.finalize(self, self._model.close)
 
     def generate(
         self,
@@ -114,12 +107,12 @@ class LLM:
         Raises `BadRequest` before anything runs if a prompt or its parameters make no sense.
         """
         self._check_open()
-        listed = _listed_prompts(prompts)
+        listed = listed_prompts(prompts)
         calls = [
             self._call(prompt, sampling)
             for prompt, sampling in zip(listed, self._paired(sampling_params, len(listed)), strict=True)
         ]
-        return self._loop.run(self._answer(calls, use_tqdm))
+        return self._model.run(self._answer(calls, use_tqdm))
 
     def chat(
         self,
@@ -142,25 +135,128 @@ class LLM:
                 tools=tools,
                 chat_template_kwargs=chat_template_kwargs or {},
             )
-            for conversation in _listed_conversations(messages)
+            for conversation in listed_conversations(messages)
         ]
         paired = self._paired(sampling_params, len(conversations))
-        texts = self._loop.run(self._render(conversations))
+        texts = self._model.run(self._render(conversations))
         calls = [
             replace(self._call(text, sampling), add_special_tokens=False)
             for text, sampling in zip(texts, paired, strict=True)
         ]
-        return self._loop.run(self._answer(calls, use_tqdm))
+        return self._model.run(self._answer(calls, use_tqdm))
+
+    def embed(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        use_tqdm: Bar = True,
+        *,
+        dimensions: int | None = None,
+        use_activation: bool | None = None,
+        truncate_prompt_tokens: int | None = None,
+    ) -> list[EmbeddingRequestOutput]:
+        """A vector for each prompt, in their order. A list of ids is one prompt.
+
+        `dimensions` keeps so many values, of models made for that. `use_activation`: whether vectors are brought to
+        length 1; None: as the model has it. `truncate_prompt_tokens` keeps so many tokens; None: as many as the model
+        reads. Raises `BadRequest` before anything runs if a prompt or a parameter makes no sense.
+        """
+        params = PoolingParams(task=PoolingTask.EMBED, use_activation=use_activation, dimensions=dimensions)
+        return [
+            EmbeddingRequestOutput(
+                request_id=request_id,
+                outputs=EmbeddingOutput(embedding=pooled.values()),
+                prompt_token_ids=pooled.prompt_ids,
+            )
+            for request_id, pooled in self._pool(prompts, params, use_tqdm, truncate_prompt_tokens)
+        ]
+
+    def classify(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        use_tqdm: Bar = True,
+        *,
+        use_activation: bool | None = None,
+        truncate_prompt_tokens: int | None = None,
+    ) -> list[ClassificationRequestOutput]:
+        """The probability of each class, for each prompt. Parameters and errors as for `embed`."""
+        params = PoolingParams(task=PoolingTask.CLASSIFY, use_activation=use_activation)
+        return [
+            ClassificationRequestOutput(
+                request_id=request_id,
+                outputs=ClassificationOutput(probs=pooled.values()),
+                prompt_token_ids=pooled.prompt_ids,
+            )
+            for request_id, pooled in self._pool(prompts, params, use_tqdm, truncate_prompt_tokens)
+        ]
+
+    def encode(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        use_tqdm: Bar = True,
+        *,
+        pooling_task: str | None = None,
+        use_activation: bool | None = None,
+        truncate_prompt_tokens: int | None = None,
+    ) -> list[PoolingRequestOutput]:
+        """What `pooling_task` makes of each prompt: "embed", "classify", "token_embed" or "token_classify"; None: the
+        first of them that the model can do. Parameters and errors as for `embed`.
+        """
+        tasks = self._model.pooler.tasks
+        if pooling_task is not None and pooling_task not in tasks:
+            raise BadRequest(
+                f"pooling_task must be one of {', '.join(tasks)} for this model, got {pooling_task!r}.",
+                parameter="pooling_task",
+                value=pooling_task,
+            )
+        task = tasks[0] if pooling_task is None else PoolingTask(pooling_task)
+        params = PoolingParams(task=task, use_activation=use_activation)
+        return [
+            PoolingRequestOutput(
+                request_id=request_id,
+                outputs=PoolingOutput(data=pooled.values()),
+                prompt_token_ids=pooled.prompt_ids,
+            )
+            for request_id, pooled in self._pool(prompts, params, use_tqdm, truncate_prompt_tokens)
+        ]
+
+    def score(
+        self,
+        data_1: str | Sequence[str],
+        data_2: str | Sequence[str],
+        use_tqdm: Bar = True,
+        *,
+        use_activation: bool | None = None,
+        truncate_prompt_tokens: int | None = None,
+    ) -> list[ScoringRequestOutput]:
+        """How well the texts of each pair go together: `data_1` has one text for all of `data_2`, or one for each.
+
+        A cross-encoder reads both texts of a pair at once; of other models it is how alike the vectors are.
+        Parameters and errors as for `embed`.
+        """
+        call = Scoring(
+            queries=listed_texts(data_1),
+            documents=listed_texts(data_2),
+            request_id=self._next_id(),
+            use_activation=use_activation,
+            encoding=Encoding(truncate_prompt_tokens=truncate_prompt_tokens),
+        )
+        found = self._model.run(self._score(self._model.pooler, call, use_tqdm))
+        return [
+            ScoringRequestOutput(
+                request_id=f"{call.request_id}-{index}", outputs=ScoringOutput(score=score), prompt_token_ids=ids
+            )
+            for index, (score, ids) in enumerate(zip(found.scores, found.prompt_ids, strict=True))
+        ]
 
     def get_default_sampling_params(self) -> SamplingParams:
         """What the model's generation config asks for, else the built-in defaults."""
-        values = dict(self._generator.defaults)
+        values = dict(self._model.generator.defaults)
         if (max_tokens := values.pop("max_new_tokens", None)) is not None:
             values["max_tokens"] = max_tokens
         return SamplingParams(**values)
 
     def get_tokenizer(self) -> Tokenizer:
-        return self._generator.tokenizer
+        return self._model.tokenizer
 
     def close(self) -> None:
         """Free the model. Any number of calls; after it, calls for answers raise `EngineDead`."""
@@ -175,6 +271,10 @@ class LLM:
     def _check_open(self) -> None:
         if not self._shut_down.alive:
             raise EngineDead("This LLM has been closed.")
+
+    def _next_id(self) -> str:
+        self._check_open()
+        return str(next(self._request_numbers))
 
     def _paired(
         self, sampling_params: SamplingParams | Sequence[SamplingParams] | None, count: int
@@ -193,18 +293,18 @@ class LLM:
 
     def _call(self, prompt: Prompt, sampling: SamplingParams) -> Generation:
         return Generation(
-            prompt=_content(prompt),
+            prompt=prompt_content(prompt),
             sampling=sampling,
-            request_id=str(next(self._request_numbers)),
+            request_id=self._next_id(),
             cache_salt=prompt.get("cache_salt") if isinstance(prompt, Mapping) else None,
         )
 
     async def _render(self, conversations: Sequence[Conversation]) -> list[str]:
-        return await asyncio.gather(*(self._generator.render(conversation) for conversation in conversations))
+        return await asyncio.gather(*(self._model.generator.render(conversation) for conversation in conversations))
 
     async def _answer(self, calls: Sequence[Generation], use_tqdm: Bar) -> list[RequestOutput]:
-        streams = await self._generator.start_all(calls)
-        with _progress(use_tqdm, len(calls)) as progress:
+        streams = await self._model.generator.start_all(calls)
+        with generation_progress(use_tqdm, len(calls)) as progress:
             answers = [
                 asyncio.create_task(_collect(call, stream, progress))
                 for call, stream in zip(calls, streams, strict=True)
@@ -215,30 +315,36 @@ class LLM:
                 for stream in streams:
                     stream.close()
 
-
-class _Progress:
-    """A bar that counts finished prompts and shows tokens a second."""
-
-    def __init__(self, make_bar: Callable[..., Any], prompts: int) -> None:
-        self._bar = make_bar(total=prompts, desc="Processed prompts", dynamic_ncols=True)
-        self._start = time.monotonic()
-        self._read = 0
-        self._written = 0
-
-    def finished(self, output: RequestOutput) -> None:
-        self._read += len(output.prompt_token_ids)
-        self._written += sum(len(answer.token_ids) for answer in output.outputs)
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        self._bar.set_postfix_str(
-            f"input {self._read / seconds:.1f} tok/s, output {self._written / seconds:.1f} tok/s", refresh=False
+    def _pool(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: PoolingParams,
+        use_tqdm: Bar,
+        truncate_prompt_tokens: int | None,
+    ) -> list[tuple[str, Pooled]]:
+        """What came of each prompt, with its id."""
+        inputs = [prompt_content(prompt) for prompt in listed_prompts(prompts)]
+        call = Pooling(
+            inputs=inputs,
+            params=params,
+            request_id=self._next_id(),
+            encoding=Encoding(truncate_prompt_tokens=truncate_prompt_tokens),
         )
-        self._bar.update(1)
+        if not inputs:
+            return []
+        pooled = self._model.run(self._run_pooling(self._model.pooler, call, use_tqdm))
+        return [(f"{call.request_id}-{index}", each) for index, each in enumerate(pooled)]
 
-    def close(self) -> None:
-        self._bar.close()
+    async def _run_pooling(self, pooler: Pooler, call: Pooling, use_tqdm: Bar) -> list[Pooled]:
+        with pooling_progress(use_tqdm, len(call.inputs)) as on_progress:
+            return await pooler.pool(call, on_progress)
+
+    async def _score(self, pooler: Pooler, call: Scoring, use_tqdm: Bar) -> Scores:
+        with pooling_progress(use_tqdm, len(call.documents)) as on_progress:
+            return await pooler.score(call, on_progress)
 
 
-async def _collect(call: Generation, stream: GenerationStream, progress: _Progress | None) -> RequestOutput:
+async def _collect(call: Generation, stream: GenerationStream, progress: GenerationProgress | None) -> RequestOutput:
     deltas: list[list[Delta]] = [[] for _ in range(stream.n)]
     async with stream:
         async for delta in stream:
@@ -264,56 +370,3 @@ async def _collect(call: Generation, stream: GenerationStream, progress: _Progre
     if progress is not None:
         progress.finished(output)
     return output
-
-
-@contextlib.contextmanager
-def _progress(use_tqdm: Bar, prompts: int) -> Iterator[_Progress | None]:
-    if use_tqdm is False or not prompts:
-        yield None
-        return
-    with contextlib.closing(_Progress(tqdm if use_tqdm is True else use_tqdm, prompts)) as progress:
-        yield progress
-
-
-def _listed_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    single = isinstance(prompts, str | Mapping) or (len(prompts) > 0 and isinstance(prompts[0], int))
-    return [cast(Prompt, prompts)] if single else list(cast(Sequence[Prompt], prompts))
-
-
-def _listed_conversations(messages: Sequence[Message] | Sequence[Sequence[Message]]) -> list[Sequence[Message]]:
-    single = not messages or isinstance(messages[0], Mapping)
-    return [cast(Sequence[Message], messages)] if single else list(cast(Sequence[Sequence[Message]], messages))
-
-
-def _content(prompt: Prompt) -> str | list[int]:
-    """The text or the ids of a prompt. Raises `BadRequest` if it is neither."""
-    content: object = prompt
-    if isinstance(prompt, Mapping):
-        if unknown := sorted(set(prompt) - _PROMPT_KEYS):
-            raise BadRequest(f"A prompt with {unknown[0]!r} is not supported.", parameter="prompt")
-        if ("prompt" in prompt) == ("prompt_token_ids" in prompt):
-            raise BadRequest("A prompt needs one of 'prompt' and 'prompt_token_ids'.", parameter="prompt")
-        content = prompt["prompt"] if "prompt" in prompt else prompt["prompt_token_ids"]
-    if isinstance(content, str):
-        return content
-    if isinstance(content, Sequence) and all(isinstance(token, int) for token in content):
-        return list(content)
-    raise BadRequest(f"A prompt must be a text or a list of token ids, got {content!r}.", parameter="prompt")
-
-
-def _engine_config(options: Mapping[str, Any]) -> EngineConfig:
-    """Values may be spelled as on the command line: `dtype="half"`, `max_model_len="4k"`."""
-    known = [field.name for field in fields(EngineConfig)]
-    for name in options:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known are: {', '.join(known)}."
-            raise ConfigError(f"LLM has no option {name}; {hint}")
-    rules = rules_of(EngineConfig)
-    return EngineConfig(**{name: read_value(rules[name], value, name) for name, value in options.items()})
-
-
-def _shut_down(loop: BackgroundLoop, engine: LocalEngine, generator: Generator) -> None:
-    generator.close()
-    loop.run(engine.stop())
-    loop.close()

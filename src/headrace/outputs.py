@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from headrace.core.request import FinishReason
 from headrace.service import Delta, PositionLogprobs, TokenChoice
@@ -48,6 +49,66 @@ class RequestOutput:
     prompt_logprobs: list[PositionTable | None] | None = None
     finished: bool = True
     num_cached_tokens: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class EmbeddingOutput:
+    embedding: list[float]
+
+    @property
+    def hidden_size(self) -> int:
+        """How many values it has."""
+        return len(self.embedding)
+
+
+@dataclass(slots=True, kw_only=True)
+class ClassificationOutput:
+    probs: list[float]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.probs)
+
+
+@dataclass(slots=True, kw_only=True)
+class ScoringOutput:
+    score: float
+
+
+@dataclass(slots=True, kw_only=True)
+class PoolingOutput:
+    """`data`: numbers, or for tasks per token a list of them for each token."""
+
+    data: list[Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class _PooledPrompt:
+    """`prompt_token_ids` is what the model read."""
+
+    request_id: str
+    prompt_token_ids: list[int]
+    finished: bool = True
+
+
+@dataclass(slots=True, kw_only=True)
+class EmbeddingRequestOutput(_PooledPrompt):
+    outputs: EmbeddingOutput
+
+
+@dataclass(slots=True, kw_only=True)
+class ClassificationRequestOutput(_PooledPrompt):
+    outputs: ClassificationOutput
+
+
+@dataclass(slots=True, kw_only=True)
+class ScoringRequestOutput(_PooledPrompt):
+    outputs: ScoringOutput
+
+
+@dataclass(slots=True, kw_only=True)
+class PoolingRequestOutput(_PooledPrompt):
+    outputs: PoolingOutput
 
 
 def position_table(position: PositionLogprobs, *, with_text: bool) -> PositionTable:

@@ -18,9 +18,11 @@ from headrace.api.app import create_app
 from headrace.config.sections import ServeConfig
 from headrace.hub import Checkpoint, open_checkpoint
 from headrace.metrics import Metrics
-from headrace.service import Services
+from headrace.service import ServedModel, Services
 from headrace.service.generation import Generator
+from headrace.service.model_text import answer_formats
 from headrace.text import ChatTemplate, Tokenizer
+from headrace.text.builtin_templates import BUILTIN_TEMPLATES
 
 MAX_MODEL_LEN = 512
 
@@ -99,6 +101,12 @@ def template(checkpoint: Checkpoint, tokenizer: Tokenizer) -> ChatTemplate:
     return ChatTemplate(checkpoint.chat_template, tokenizer.special_tokens)
 
 
+@pytest.fixture(scope="session")
+def tool_template(tokenizer: Tokenizer) -> ChatTemplate:
+    """One that shows tools, which SmolLM2's own does not."""
+    return ChatTemplate(BUILTIN_TEMPLATES["hermes"], tokenizer.special_tokens)
+
+
 @pytest.fixture
 def make_app(tokenizer: Tokenizer, template: ChatTemplate) -> Callable[..., App]:
     """`make_app(api={"strict_requests": True}, ...)`: changes of the config, by section."""
@@ -117,8 +125,10 @@ def make_app(tokenizer: Tokenizer, template: ChatTemplate) -> Callable[..., App]
         )
         script = Script(tokenizer.encode(" Paris"))
         engine = ScriptedEngine(script, vocab_size=tokenizer.vocab_size, max_model_len=MAX_MODEL_LEN)
-        metrics = Metrics(names[0], engine_metrics=not config.logging.disable_log_stats)
-        services = Services(model_names=names, model_root="/models/smol.gguf", metrics=metrics)
+        metrics = Metrics(engine_metrics=not config.logging.disable_log_stats)
+        named = replace(config.model, model="/models/smol.gguf", served_model_name=names)
+        model = ServedModel(replace(config, model=named).served[0])
+        services = Services([model], metrics)
         if loaded:
             text_wanted = not config.model.tokens_only
             generator = Generator(
@@ -129,10 +139,12 @@ def make_app(tokenizer: Tokenizer, template: ChatTemplate) -> Callable[..., App]
                 seed=0,
                 defaults=defaults or {},
                 eos_token_ids=(tokenizer.eos_token_id,),
-                metrics=metrics,
+                formats=answer_formats(config.model),
+                structured_outputs=config.model.structured_outputs,
+                metrics=metrics.model(names[0]),
                 model_name=names[0],
             )
-            services.open(generator)
+            model.open(generator)
         return App(create_app(services, config), engine, services, tokenizer)
 
     return make

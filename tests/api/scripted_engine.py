@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from headrace.core.errors import EngineDead
 from headrace.core.request import EngineInfo, FinishReason, Request, SequenceOutput, TokenLogprobs
 from headrace.core.sampling import TokenSampling
+from headrace.core.vocabulary import Vocabulary
 from headrace.runtime.client import EngineState, RequestStream
 
 LOGPROB = -0.5
@@ -58,6 +59,9 @@ class ScriptedEngine:
 
     async def stop(self) -> None:
         self.state = EngineState.STOPPED
+
+    def learn(self, vocabulary: Vocabulary) -> None:
+        """It says what it was told to, whatever the grammar."""
 
     def submit(self, request: Request) -> RequestStream:
         self.requests.append(request)

@@ -15,7 +15,7 @@ from headrace.config.sections import ServeConfig
 from headrace.core.request import BeamSearch
 from headrace.metrics import Metrics
 from headrace.runtime import LocalEngine
-from headrace.service import Services
+from headrace.service import ServedModel, Services
 from headrace.service.generation import Generator
 from headrace.text import ChatTemplate, Tokenizer
 
@@ -146,8 +146,9 @@ def test_a_search_by_a_real_model(
     async def complete() -> dict[str, Any]:
         engine = LocalEngine(str(smollm2_path), EngineConfig(dtype="float32", max_model_len=256))
         await engine.start()
-        config, metrics = ServeConfig(), Metrics("smol", engine_metrics=False)
-        services = Services(model_names=("smol",), model_root="smol.gguf", metrics=metrics)
+        config, metrics = ServeConfig(), Metrics(engine_metrics=False)
+        model = ServedModel(config.served[0])
+        services = Services([model], metrics)
         generator = Generator(
             engine,
             tokenizer,
@@ -156,10 +157,10 @@ def test_a_search_by_a_real_model(
             seed=0,
             defaults={},
             eos_token_ids=(tokenizer.eos_token_id,),
-            metrics=metrics,
-            model_name="smol",
+            metrics=metrics.model(model.name),
+            model_name=model.name,
         )
-        services.open(generator)
+        model.open(generator)
         transport = httpx.ASGITransport(create_app(services, config))
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://headrace", timeout=60) as client:

@@ -105,7 +105,7 @@ def test_before_the_model_is_loaded(make_app):
         app.get("/v1/models"),
         app.get("/v1/models/smol"),
         app.post("/v1/completions", {"prompt": "x"}),
-        app.post("/v1/chat/completions", {}),
+        app.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
         app.post("/tokenize", {"prompt": "x"}),
         app.post("/detokenize", {"tokens": [1]}),
     ):

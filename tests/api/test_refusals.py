@@ -194,16 +194,9 @@ def test_model_may_be_absent_empty_or_an_alias(app):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("response_format", {"type": "json_object"}),
-        ("structured_outputs", {"choice": ["a"]}),
-        ("guided_choice", ["positive", "negative"]),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("tools", []),
-        ("tool_choice", "auto"),
         ("suffix", ""),
         ("stream_interval", 2),
         ("thinking_token_budget", 10),
-        ("include_reasoning", False),
         ("kv_transfer_params", {"a": 1}),
         ("mm_processor_kwargs", {"a": 1}),
     ],
@@ -239,10 +232,10 @@ def test_fields_that_the_contract_ignores_are_ignored(app):
 def test_unknown_fields_are_logged_once_a_name(app, caplog):
     with caplog.at_level(logging.WARNING, logger="headrace"):
         for _ in range(2):
-            app.chat(store=True, metadata={}, parallel_tool_calls=True, user="me")
+            app.chat(store=True, metadata={}, service_tier="auto", user="me")
     assert sorted(record.getMessage().split("'")[1] for record in caplog.records) == [
         "metadata",
-        "parallel_tool_calls",
+        "service_tier",
         "store",
     ]
 

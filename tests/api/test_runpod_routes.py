@@ -25,6 +25,7 @@ from headrace.api.runpod.wire import health, webhook_body
 from headrace.config.jobs import JobsConfig
 from headrace.config.knobs import build
 from headrace.config.runpod import RunpodConfig
+from headrace.config.sections import ModelConfig, ServeConfig
 from headrace.core.errors import ConfigError, NotFound
 from headrace.jobs import JobCounts, JobService, StoreUnavailable
 from headrace.service import EngineState
@@ -250,8 +251,16 @@ def test_who_reads_lines(method: str, mode: str | None, headers: dict[str, str],
 
 
 def test_endpoint_ids() -> None:
-    endpoints = Endpoints(("smol", "org/smol"))
+    models = [
+        ServeConfig(model=ModelConfig(served_model_name=names)).served[0]
+        for names in (("smol", "org/smol"), ("org/embedder", "minilm"), ("org--smol",))
+    ]
+    endpoints = Endpoints(models)
+    assert endpoints.queues == ("default", "org--embedder")
     assert {endpoints.queue_of(name) for name in ("default", "smol", "org--smol")} == {"default"}
+    assert {endpoints.queue_of(name) for name in ("org--embedder", "minilm")} == {"org--embedder"}
+    assert endpoints.model_of("default") is None
+    assert endpoints.model_of("org--embedder") == "org/embedder"
     for name in ("org/smol", "Smol", ""):
         with pytest.raises(NotFound, match="no endpoint"):
             endpoints.queue_of(name)

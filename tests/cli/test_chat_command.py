@@ -104,3 +104,47 @@ def test_a_failure_on_a_terminal_does_not(remote: dict[str, str]):
         terminal.expect("> ")
         terminal.type("\x04")
         assert terminal.exit_code() == 0
+
+
+def test_candidates_are_drawn_and_one_is_picked(remote: dict[str, str], tmp_path: Path):
+    saved = tmp_path / "chat.json"
+    with on_terminal("chat", "--n", "3", "--max-tokens", "12", "--temperature", "0.9", environment=remote) as terminal:
+        terminal.expect("> ")
+        terminal.type("Tell a story.\r")
+        terminal.expect("Go on with which? [1-3, default 1] ")
+        drawn = terminal.screen
+        terminal.type("4\r")
+        terminal.expect("A number from 1 to 3")
+        terminal.expect("default 1] ")
+        terminal.type("2\r")
+        terminal.expect("> ")
+        terminal.type("Another.\r")
+        terminal.expect("default 1] ")
+        terminal.type("\x03")  # none of them
+        terminal.expect("> ")
+        terminal.type(f"/save {saved}\r")
+        terminal.expect("Saved 2 messages")
+        terminal.type("/quit\r")
+        assert terminal.exit_code() == 0
+    assert "Traceback" not in terminal.screen
+    assert drawn.count("1 of 3") > 2, "nothing was drawn again"
+    last = drawn[drawn.rfind("1 of 3") :]
+    assert "2 of 3" in last
+    assert "3 of 3" in last
+    question, answer = json.loads(saved.read_text())
+    assert question["content"] == "Tell a story."
+    second_column = [line.split("\u2502")[2].strip() for line in last.splitlines() if line.count("\u2502") > 3]
+    assert second_column[0].split()[0] in answer["content"]
+
+
+def test_candidates_in_a_pipe_go_on_with_the_first(remote: dict[str, str], tmp_path: Path):
+    done = piped(remote, "Tell a story.\n/save chat.json\n", "--n", "2", "--max-tokens", "6", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    answer = json.loads((tmp_path / "chat.json").read_text())[1]["content"]
+    assert done.stdout.startswith(f"--- 1 of 2 ---\n{answer}\n--- 2 of 2 ---\n")
+
+
+def test_there_is_at_least_one_candidate(remote: dict[str, str], tmp_path: Path):
+    done = piped(remote, "Hello\n", "--n", "0", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--n must be at least 1, got 0" in done.stderr

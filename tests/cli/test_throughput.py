@@ -1,15 +1,15 @@
-"""The periodic line about the engine."""
+"""The periodic lines about the engines."""
 
 from __future__ import annotations
 
 import re
 
-from headrace.cli.throughput import ThroughputLog
+from headrace.cli.throughput import Throughput, ThroughputLog
 from headrace.core.request import StepStats
 
 
 def test_a_line_adds_up_the_steps_since_the_last_one():
-    throughput = ThroughputLog(10.0)
+    throughput = Throughput()
     throughput.on_step(StepStats(running=2, waiting=1, prompt_tokens=30, prefix_queries=40, prefix_hits=10))
     throughput.on_step(StepStats(running=3, kv_usage=0.25, generation_tokens=15, preemptions=1))
     assert throughput.had_work
@@ -23,6 +23,21 @@ def test_a_line_adds_up_the_steps_since_the_last_one():
 
 
 def test_an_idle_step_is_no_work():
-    throughput = ThroughputLog(10.0)
+    throughput = Throughput()
     throughput.on_step(StepStats())
     assert not throughput.had_work
+
+
+def test_one_model_needs_no_name():
+    lines = ThroughputLog(10.0)
+    lines.model("smol").on_step(StepStats(running=1))
+    (line,) = lines.take()
+    assert line.startswith("prompt ")
+    assert lines.take() == []
+
+
+def test_a_line_for_each_model_that_had_work():
+    lines = ThroughputLog(10.0)
+    for name, running in (("smol", 1), ("idle", 0), ("other", 2)):
+        lines.model(name).on_step(StepStats(running=running))
+    assert [line.split(":")[0] for line in lines.take()] == ["smol", "other"]

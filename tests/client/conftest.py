@@ -17,6 +17,12 @@ def server(smollm2_path: Path) -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def pooling_server(minilm_path: Path) -> Iterator[Server]:
+    with serving(str(minilm_path), "--served-model-name", "mini") as running:
+        yield running
+
+
 @pytest.fixture(params=[drive_sync, drive_async], ids=["sync", "async"])
 def drive(request: pytest.FixtureRequest) -> Driver:
     return request.param

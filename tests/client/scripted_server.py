@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,13 +48,21 @@ class ScriptedServer:
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             answer = self._answers[min(len(self.seen), len(self._answers) - 1)]
             self.seen.append(Seen(line.removesuffix(" HTTP/1.1"), headers, body))
-            writer.write(answer.removesuffix(SILENCE))
+            writer.write(answer.removesuffix(SILENCE).removesuffix(RESET))
             await writer.drain()
+            if answer.endswith(RESET):
+                # Without waiting for anything to be read: the client is told that the connection is no more.
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+                return
             if answer.endswith(SILENCE):
                 await reader.read()  # until the client hangs up
                 self.hung_up.set()
         writer.close()
 
+
+RESET = b"\0reset\0"
+"""At the end of an answer: the connection is reset."""
 
 SILENCE = b"\0silence\0"
 """At the end of an answer: the connection stays open, and nothing more comes."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 from both_clients import Driver
-from scripted_server import DONE, SILENCE, chunked, completion_event, event, reply, scripted
+from scripted_server import DONE, RESET, SILENCE, chunked, completion_event, event, reply, scripted
 
 from headrace.client import (
     AuthenticationError,
@@ -39,9 +42,15 @@ FAILURE = {"error": {"message": "Broken.", "type": "InternalServerError", "param
     "failure",
     [
         pytest.param(b"", id="closed at once"),
+        pytest.param(RESET, id="reset at once"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Le", id="closed in the head"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Le" + RESET, id="reset in the head"),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 50\r\n\r\n", id="closed in the body"
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 50\r\n\r\n" + RESET,
+            id="reset in the body",
         ),
         pytest.param(b"\x00\x01nonsense\r\n\r\n", id="not HTTP"),
         pytest.param(reply(429, {"error": "Full."}, Retry_After="0"), id="429"),
@@ -123,6 +132,14 @@ def test_retry_after_is_waited_for(drive: Driver):
         assert time.monotonic() - started >= 1.0
 
 
+def test_a_date_to_come_back_is_waited_for(drive: Driver):
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
+    with scripted(reply(503, FAILURE, Retry_After=soon), GOOD) as server:
+        started = time.monotonic()
+        assert drive(server.url, "complete", "France").text == " Paris"
+        assert 0.9 <= time.monotonic() - started < 10  # a date has no fractions of a second
+
+
 @pytest.mark.parametrize("asked", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
 def test_nobody_waits_for_an_hour(drive: Driver, asked: str):
     with scripted(reply(429, {"error": "Full."}, Retry_After=asked)) as server:
@@ -145,6 +162,49 @@ def test_nobody_there(drive: Driver):
         url = f"http://127.0.0.1:{unheard.getsockname()[1]}"
         with pytest.raises(ConnectFailed, match="No connection could be made"):
             drive(url, "models")
+
+
+def test_a_server_that_comes_back_is_reached(drive: Driver):
+    """Nobody listens at first; the port opens while the client waits."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def answer() -> None:
+            listener.listen()
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(GOOD)
+
+        opening = threading.Timer(0.2, answer)
+        opening.start()
+        patient = RetryPolicy(max_retries=50, first_delay=0.02, longest_delay=0.1)
+        assert drive(url, "complete", "France", options={"retry": patient}).text == " Paris"
+        opening.join(10)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n" + SILENCE, id="after the head"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{" + SILENCE, id="in the body"),
+    ],
+)
+def test_an_answer_that_stalls_is_not_asked_for_again(drive: Driver, answer: bytes):
+    with scripted(answer) as server:
+        with pytest.raises(TimedOut):
+            drive(server.url, "complete", "France", options={"timeout": 0.2})
+        assert len(server.seen) == 1
+        assert server.hung_up.wait(10)
+
+
+def test_a_stream_that_stalls_is_not_asked_for_again(drive: Driver):
+    with scripted(chunked(completion_event("a"), complete=False) + SILENCE) as server:
+        with pytest.raises(TimedOut):
+            drive(server.url, "complete", "France", stream=True, options={"timeout": 0.2})
+        assert len(server.seen) == 1
+        assert server.hung_up.wait(10)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -192,6 +252,8 @@ def test_streams_that_fail_are_not_repeated(answer: bytes, kind: type[Exception]
     [
         chunked(completion_event("a")),
         chunked(completion_event("a"), complete=False),
+        chunked(completion_event("a"), complete=False) + RESET,
+        chunked(completion_event("a"), b"data: {broken\n\n", DONE),
         chunked(completion_event("a"), event(FAILURE), DONE),
     ],
 )

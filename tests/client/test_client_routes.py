@@ -97,6 +97,8 @@ def test_jobs(drive: Driver, server: Server):
     done = drive(server.url, "jobs.status", queued.id)
     assert (done.status, done.output, done.error) == ("COMPLETED", chunks, None)
     assert done.execution_time > 0
+    (newest,) = drive(server.url, "jobs.list", status="COMPLETED", limit=1)
+    assert (newest.id, newest.output) == (queued.id, None)
     assert drive(server.url, "jobs.cancel", queued.id).status == "COMPLETED"
     with pytest.raises(BadRequestError):
         drive(server.url, "jobs.retry", queued.id)

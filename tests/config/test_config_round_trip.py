@@ -60,7 +60,10 @@ INDEPENDENT = {
 """The TLS fields need each other, --jobs-url goes without --jobs-dir, --tokens-only without what is for text;
 everything else may be set alone."""
 
-CHOSEN = st.fixed_dictionaries({}, optional={name: values_of(knob) for name, knob in INDEPENDENT.items()})
+CHOSEN = st.fixed_dictionaries(
+    {"model": WORDS},  # where it is not given, a second model is served as well
+    optional={name: values_of(knob) for name, knob in INDEPENDENT.items() if name != "model"},
+)
 
 
 def as_flags(values: dict[str, Any]) -> list[str]:

@@ -10,6 +10,8 @@ from headrace.config.load import load_config
 from headrace.config.sections import ServeConfig
 from headrace.core.errors import ConfigError
 
+DEFAULTS = ServeConfig()
+
 
 def load(*arguments: str, **environment: str) -> ServeConfig:
     return load_config(arguments, environment)
@@ -31,8 +33,8 @@ def yaml_file(tmp_path: Path):
     return write
 
 
-def test_nothing_given_is_the_tree_of_defaults():
-    assert load() == ServeConfig()
+def test_the_default_model_given_is_the_tree_of_defaults():
+    assert load("smollm2") == DEFAULTS
 
 
 class TestFlags:
@@ -157,8 +159,6 @@ class TestRefusals:
             (("--enable-lora",), "--enable-lora is not implemented yet."),
             (("--no-enable-chunked-prefill",), "--no-enable-chunked-prefill is not implemented yet."),
             (("-tp", "2"), "--tensor-parallel-size: 2 is not implemented yet, only 1 is."),
-            (("--task", "embed"), "--task: embed is not implemented yet, only auto or generate is."),
-            (("--runner=pooling",), "--runner: pooling is not implemented yet"),
             (("--lora-modules", "a=b", "c=d"), "--lora-modules is not implemented yet."),
             (("--gpu_memory_utilization", "0.9"), "--gpu-memory-utilization is not implemented yet."),
         ],
@@ -169,8 +169,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "arguments",
         [
-            ("--task", "generate"),
-            ("--runner", "auto"),
+            ("--runner", "auto", "--convert=auto", "--task", "auto"),
             ("--enable-chunked-prefill",),
             ("--no-enable-lora",),
             ("-tp", "1", "-pp", "1", "-dp", "1"),
@@ -178,7 +177,7 @@ class TestRefusals:
         ],
     )
     def test_values_that_change_nothing_are_accepted(self, arguments: tuple[str, ...]):
-        assert load(*arguments) == ServeConfig()
+        assert load("smollm2", *arguments) == DEFAULTS
 
     def test_keys_do_not_show_when_the_configuration_is_printed(self):
         assert "secret" not in repr(load("--api-key", "secret"))
@@ -243,11 +242,11 @@ class TestYaml:
         assert message.format(path=path) in refused("--config", path)
 
     def test_an_empty_file_changes_nothing(self, yaml_file):
-        assert load("--config", yaml_file("# nothing yet\n")) == ServeConfig()
+        assert load("smollm2", "--config", yaml_file("# nothing yet\n")) == DEFAULTS
 
     def test_harmless_values_are_accepted(self, yaml_file):
         path = yaml_file("tensor-parallel-size: 1\nenable-chunked-prefill: true\ntrust-remote-code: false")
-        assert load("--config", path) == ServeConfig()
+        assert load("smollm2", "--config", path) == DEFAULTS
 
 
 class TestEnvironment:

@@ -33,6 +33,25 @@ def server(smollm2_path: Path) -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def tool_server(smollm2_path: Path) -> Iterator[Server]:
+    """SmolLM2 with a template that shows it tools, read as Hermes."""
+    with serving(
+        str(smollm2_path),
+        "--served-model-name",
+        "smol",
+        "--max-model-len",
+        "2048",
+        "--chat-template",
+        "hermes",
+        "--enable-auto-tool-choice",
+        "--tool-call-parser",
+        "hermes",
+        "--trust-request-chat-template",
+    ) as running:
+        yield running
+
+
 @pytest.fixture
 def client(server: Server) -> Iterator[openai.OpenAI]:
     with server.client() as client:

@@ -197,7 +197,7 @@ def test_errors_are_the_clients_own_classes(client: OpenAI, server) -> None:
     with pytest.raises(openai.BadRequestError, match="greater than max allowed: 20"):
         client.completions.create(model="smol", prompt="x", logprobs=21)
     with pytest.raises(openai.BadRequestError, match="guided_choice"):
-        client.completions.create(model="smol", prompt="x", extra_body={"guided_choice": ["a", "b"]})
+        client.completions.create(model="smol", prompt="x", extra_body={"guided_choice": []})
 
 
 def test_request_ids(client: OpenAI) -> None:

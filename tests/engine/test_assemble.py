@@ -14,7 +14,7 @@ from headrace.config.engine import EngineConfig
 from headrace.core.errors import ConfigError
 from headrace.engine.assemble import build_decoder, select_native_kernels
 from headrace.hub import Checkpoint, WeightFormat, open_checkpoint
-from headrace.models import NativeDecoder, TorchDecoder
+from headrace.models import NativeDecoder, TorchDecoder, read_blueprint
 
 CPU = torch.device("cpu")
 LLAMA = {
@@ -32,7 +32,8 @@ FLOAT = Checkpoint(name="tiny", path=Path("tiny"), format=WeightFormat.SAFETENSO
 
 def build(checkpoint: Checkpoint = FLOAT, device: torch.device = CPU, **config: Any) -> TorchDecoder | NativeDecoder:
     engine = EngineConfig(**config)
-    return build_decoder(checkpoint, engine, device, select_native_kernels(engine, device))
+    kernels = select_native_kernels(engine, device)
+    return build_decoder(read_blueprint(checkpoint.config), checkpoint, engine, device, kernels)
 
 
 @pytest.fixture

@@ -69,6 +69,15 @@ def test_the_default_is_8k_tokens_or_a_tenth_of_memory(monkeypatch: pytest.Monke
     assert size()[0] == 2000
 
 
+def test_several_engines_share_the_default_and_each_has_8k_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kv_cache, "usable_memory", lambda: 10 * 2000 * 16 * TOKEN)
+    config = EngineConfig(block_size=16)
+    assert size_cache(SPEC, config, layout(16), CPU, 0.5)[0] == 1000
+    assert size_cache(SPEC, config, layout(16), CPU, 0.001)[0] * 16 == DEFAULT_CPU_TOKENS
+    told = EngineConfig(block_size=16, kv_cache_memory_bytes=700 * 16 * TOKEN)
+    assert size_cache(SPEC, told, layout(16), CPU, 0.5)[0] == 700
+
+
 def cache(num_blocks: int = 6, dtype: torch.dtype = torch.float32) -> KvCache:
     return KvCache(layout(2, dtype), num_layers=LAYERS, num_blocks=num_blocks, device=CPU)
 

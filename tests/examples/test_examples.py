@@ -53,6 +53,16 @@ def test_openai_async(run: Run, example_server: Server) -> None:
     assert sum(line.startswith("  ") for line in lines) == 3
 
 
+def test_structured_outputs(run: Run, example_server: Server) -> None:
+    out = run("structured_outputs.py", *openai_arguments(example_server))
+    assert re.fullmatch(
+        r"Pet: kind='(cat|dog|fish)' name='.{0,16}' age=\d+\n"
+        r"Mood: (positive|negative)\n"
+        r"Number: \+1-\d{3}-\d{4}\n",
+        out,
+    )
+
+
 def test_openai_streaming(run: Run, example_server: Server) -> None:
     out = run("openai_streaming.py", "--max-tokens", "12", *openai_arguments(example_server))
     assert re.search(r"\[ended by (length|stop)\]\n\[\d+ tokens in, \d+ tokens out\]\n$", out)

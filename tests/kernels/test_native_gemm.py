@@ -118,6 +118,43 @@ def test_quantize_is_within_half_a_step(library: ModuleType, pool: Any, kind: st
     assert (error <= width / steps * 0.51 + np.abs(groups).max(-1) * 2e-3).all()
 
 
+RUN, MOST = 128, 4095
+"""Neighbouring elements of 16 bits that share a scale, and the largest of them."""
+
+
+def in_runs(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`x` rounded as i16 has it; a run at the end may be shorter."""
+    out = np.empty_like(x)
+    for first in range(0, x.shape[1], RUN):
+        run = x[:, first : first + RUN]
+        scales = np.abs(run).max(1, keepdims=True) / np.float32(MOST)
+        out[:, first : first + RUN] = np.rint(run / scales) * scales
+    return out
+
+
+@pytest.mark.parametrize("columns", [2, 100, 128, 130, 384])
+def test_shorts(library: ModuleType, pool: Any, columns: int) -> None:
+    random = np.random.default_rng(6)
+    weights = random.standard_normal((75, columns), np.float32)
+    x = random.standard_normal((13, columns), np.float32)
+    matrix = library.Matrix.quantize(pool, "i16", weights)
+    assert (matrix.kind, matrix.rows, matrix.columns) == ("i16", 75, columns)
+    np.testing.assert_allclose(read_all(matrix), in_runs(weights), atol=2e-3)  # a step, where a tie went the other way
+    expected = in_runs(x).astype(np.float64) @ read_all(matrix).T.astype(np.float64)
+    size = np.abs(x).astype(np.float64) @ np.abs(weights).T.astype(np.float64)
+    together = linear(library, pool, [matrix], x)
+    assert (np.abs(together - expected) <= 1e-4 * size + 1e-6).all()
+    for row in range(len(x)):
+        assert (linear(library, pool, [matrix], x[row : row + 1]) == together[row]).all()
+
+
+def test_shorts_are_not_stored_by_files_and_come_in_pairs(library: ModuleType, pool: Any) -> None:
+    with pytest.raises(ValueError, match="no file stores i16"):
+        library.Matrix(pool, "i16", np.zeros((2, 64), np.uint8), 32)
+    with pytest.raises(ValueError, match="multiple of 2"):
+        library.Matrix.quantize(pool, "i16", np.zeros((2, 33), np.float32))
+
+
 def test_nan_stays_in_its_row(library: ModuleType, pool: Any) -> None:
     matrix = library.Matrix(pool, "q4_k", stored("q4_k", 40, 512), 512)
     x = np.random.default_rng(5).standard_normal((5, 512), np.float32)

@@ -8,11 +8,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.core.request import EngineInfo, FinishReason, StepStats
-from headrace.metrics import CountRequests, Metrics
+from headrace.metrics import CountRequests, Metrics, ModelMetrics
 from headrace.metrics.buckets import token_counts
 from headrace.service import FinishedRequest
 
 ENGINE_LABELS = {"model_name": "smol", "engine": "0"}
+FACTS = {"architecture": "x", "vocab_size": 1, "max_model_len": 2, "dtype": "f", "device": "cpu", "kernels": "k"}
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
@@ -29,7 +30,12 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics("smol")
+    return Metrics()
+
+
+@pytest.fixture
+def model(metrics: Metrics) -> ModelMetrics:
+    return metrics.model("smol")
 
 
 def finished(**changes: object) -> FinishedRequest:
@@ -49,9 +55,9 @@ def finished(**changes: object) -> FinishedRequest:
     return FinishedRequest(**{**values, **changes})
 
 
-def test_gauges_follow_and_counters_add(metrics):
+def test_gauges_follow_and_counters_add(metrics, model):
     for running in (2, 1):
-        metrics.on_step(
+        model.on_step(
             StepStats(
                 running=running,
                 waiting=4,
@@ -85,10 +91,10 @@ def test_gauges_follow_and_counters_add(metrics):
     assert sources == {"local_compute": 14, "local_cache_hit": 32}
 
 
-def test_requests_are_measured(metrics):
-    metrics.first_token(0.03)
-    metrics.inter_token(0.6, 3)
-    metrics.request_finished(finished())
+def test_requests_are_measured(metrics, model):
+    model.first_token(0.03)
+    model.inter_token(0.6, 3)
+    model.request_finished(finished())
     expected = {
         "vllm:time_to_first_token_seconds_sum": 0.03,
         "vllm:inter_token_latency_seconds_count": 3,
@@ -116,8 +122,8 @@ def test_requests_are_measured(metrics):
     assert endings == {"stop": 1, "length": 1, "abort": 0, "error": 0}
 
 
-def test_phases_that_a_request_never_reached_are_left_out(metrics):
-    metrics.request_finished(
+def test_phases_that_a_request_never_reached_are_left_out(metrics, model):
+    model.request_finished(
         finished(max_tokens=None, generation_tokens=(0,), queue=None, prefill=None, decode=None, inference=None)
     )
     for name in ("request_queue_time_seconds", "request_decode_time_seconds", "request_params_max_tokens"):
@@ -125,23 +131,23 @@ def test_phases_that_a_request_never_reached_are_left_out(metrics):
     assert value(metrics, "vllm:e2e_request_latency_seconds_count") == 1
 
 
-def test_rejections(metrics):
-    metrics.request_rejected("max_num_queued_reqs")
+def test_rejections(metrics, model):
+    model.request_rejected("max_num_queued_reqs")
     assert value(metrics, "vllm:admission_rejections_total", reason="max_num_queued_reqs", model_name="smol") == 1
 
 
-def test_shape_of_the_cache(metrics):
-    facts = {"architecture": "x", "vocab_size": 1, "max_model_len": 2, "dtype": "f", "device": "cpu", "kernels": "k"}
+def test_shape_of_the_cache(metrics, model):
     for blocks in (4, 8):  # an engine that was started again may have another shape
-        metrics.engine_loaded(EngineInfo(**facts, block_size=16, num_blocks=blocks, load_seconds=1.0))
+        model.engine_loaded(EngineInfo(**FACTS, block_size=16, num_blocks=blocks, load_seconds=1.0))
     assert value(metrics, "vllm:cache_config_info", block_size="16") == 1
     assert value(metrics, "vllm:cache_config_info", num_gpu_blocks="8") == 1
 
 
 def test_without_engine_metrics_only_the_others_are_shown():
-    metrics = Metrics("smol", engine_metrics=False)
-    metrics.on_step(StepStats(running=1))
-    metrics.request_finished(finished())
+    metrics = Metrics(engine_metrics=False)
+    model = metrics.model("smol")
+    model.on_step(StepStats(running=1))
+    model.request_finished(finished())
     text = metrics.render().decode()
     assert "vllm:" not in text
     assert "process_resident_memory_bytes" in text
@@ -149,10 +155,32 @@ def test_without_engine_metrics_only_the_others_are_shown():
 
 
 def test_servers_count_apart():
-    one, other = Metrics("a"), Metrics("b")
-    one.on_step(StepStats(running=3))
+    one, other = Metrics(), Metrics()
+    one.model("smol").on_step(StepStats(running=3))
+    other.model("smol")
     assert value(one, "vllm:num_requests_running") == 3
     assert value(other, "vllm:num_requests_running") == 0
+
+
+def test_models_count_apart(metrics, model):
+    other = metrics.model("minilm")
+    model.on_step(StepStats(running=3, generation_tokens=2))
+    for one, seconds in ((model, 0.5), (other, 0.25)):
+        one.inter_token(seconds, 1)
+        one.request_rejected("max_num_queued_reqs")
+        one.engine_loaded(EngineInfo(**FACTS, block_size=16, num_blocks=4, load_seconds=1.0))
+    expected = {
+        "vllm:num_requests_running": (3, 0),
+        "vllm:generation_tokens_total": (2, 0),
+        "vllm:inter_token_latency_seconds_sum": (0.5, 0.25),
+        "vllm:admission_rejections_total": (1, 1),
+        "vllm:cache_config_info": (1, 1),
+    }
+    found = {
+        name: tuple(value(metrics, name, model_name=model_name) for model_name in ("smol", "minilm"))
+        for name in expected
+    }
+    assert found == expected
 
 
 def test_token_count_borders():

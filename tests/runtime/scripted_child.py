@@ -1,8 +1,9 @@
-"""An engine process without a model, for `ProcessEngine(..., command=COMMAND)`: the real plumbing, scripted answers.
+"""An engine process without models, for `EngineHost(command=COMMAND)`: the real plumbing, scripted answers.
 
 The model path says how loading goes, one word per life of the engine, the last one for all that follow: `fine`,
 `slow`, `dies`, `refuses`, `garbage`. Lives are counted in a file beside it. A sequence gets the tokens 0, 1, 2, …; a
-prompt that begins with `DEADLY` kills the process in its first step.
+prompt that begins with `DEADLY` kills the process in its first step. With `runner="pooling"` an engine answers with its
+prompt's ids as floats; an empty prompt is refused.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import os
 import signal
 import sys
 import time
+from array import array
 from pathlib import Path
 
 from headrace.core.errors import BadCheckpoint, BadRequest
+from headrace.core.pooling import PoolingOutput, PoolingRequest
 from headrace.core.request import EngineInfo, FinishReason, Request, SequenceOutput, StepOutput, StepStats
 from headrace.runtime.child import run_child
 from headrace.runtime.messages import Load
@@ -73,7 +76,37 @@ class ScriptedEngine:
         return StepOutput(outputs, self.stats)
 
 
-def load(order: Load, progress: object) -> ScriptedEngine:
+class ScriptedPooler:
+    info = ScriptedEngine.info
+
+    def __init__(self) -> None:
+        self.waiting: list[PoolingRequest] = []
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.waiting)
+
+    @property
+    def stats(self) -> StepStats:
+        return StepStats(waiting=len(self.waiting))
+
+    def add(self, request: PoolingRequest) -> None:
+        if not request.prompt_ids:
+            raise BadRequest("The prompt must have at least 1 token.")
+        self.waiting.append(request)
+
+    def abort(self, request_id: str, choice: int | None = None) -> None:
+        self.waiting = [request for request in self.waiting if request.request_id != request_id]
+
+    def step(self) -> StepOutput:
+        time.sleep(STEP_SECONDS)
+        request = self.waiting.pop(0)
+        data = array("f", map(float, request.prompt_ids)).tobytes()
+        pooled = PoolingOutput(request_id=request.request_id, shape=[len(request.prompt_ids)], data=data)
+        return StepOutput([], self.stats, [pooled])
+
+
+def load(order: Load, progress: object) -> ScriptedEngine | ScriptedPooler:
     script = Path(order.model_path)
     lives = script.with_suffix(".lives")
     life = int(lives.read_text()) if lives.exists() else 0
@@ -88,7 +121,7 @@ def load(order: Load, progress: object) -> ScriptedEngine:
             raise BadCheckpoint("no such weights")
         case "garbage":
             progress("not", "numbers")
-    return ScriptedEngine()
+    return ScriptedPooler() if order.config.runner == "pooling" else ScriptedEngine()
 
 
 if __name__ == "__main__":

@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from headrace.config.engine import EngineConfig
 from headrace.core.errors import EngineDead, NotReady, StartupError
+from headrace.core.pooling import PoolingParams, PoolingRequest, PoolingTask
 from headrace.core.request import FinishReason, Request, StepStats
 from headrace.core.sampling import TokenSampling
-from headrace.runtime import EngineClient, EngineState, LocalEngine, ProcessEngine, RequestStream
+from headrace.runtime import EngineClient, EngineHost, EngineState, LocalEngine, RequestStream
 
 CONFIG = EngineConfig(max_model_len=512, kv_cache_memory_bytes=100_000_000)
 PROMPT = [504, 3575, 282, 4649, 314]
@@ -29,6 +31,10 @@ def request(
 ) -> Request:
     sampling = TokenSampling(temperature=temperature, seed=1, max_tokens=max_tokens, ignore_eos=True)
     return Request(request_id=name, prompt_ids=prompt, sampling=sampling, n=n)
+
+
+def embedding(name: str) -> PoolingRequest:
+    return PoolingRequest(request_id=name, prompt_ids=[101, 7592, 102], params=PoolingParams(task=PoolingTask.EMBED))
 
 
 async def collect(stream: RequestStream) -> dict[int, list[int]]:
@@ -56,30 +62,43 @@ class Watch:
             await self._changed.wait()
 
 
-def with_engine(
-    kind: type[LocalEngine] | type[ProcessEngine],
-    path: Path,
-    use: Callable[[EngineClient, Watch], Awaitable[None]],
-) -> None:
+@asynccontextmanager
+async def local_engine(path: Path, watch: Watch) -> AsyncIterator[EngineClient]:
+    engine = LocalEngine(str(path), CONFIG, watch)
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+@asynccontextmanager
+async def hosted_engine(path: Path, watch: Watch) -> AsyncIterator[EngineClient]:
+    host = EngineHost()
+    try:
+        yield host.engine(str(path), CONFIG, watch)
+    finally:
+        await host.stop()
+
+
+Kind = Callable[[Path, Watch], AbstractAsyncContextManager[EngineClient]]
+
+
+def with_engine(kind: Kind, path: Path, use: Callable[[EngineClient, Watch], Awaitable[None]]) -> None:
     async def run() -> None:
         watch = Watch()
-        engine = kind(str(path), CONFIG, watch)
-        try:
+        async with kind(path, watch) as engine, asyncio.timeout(120):
             await engine.start()
-            async with asyncio.timeout(120):
-                await use(engine, watch)
-        finally:
-            await engine.stop()
+            await use(engine, watch)
 
     asyncio.run(run())
 
 
-@pytest.fixture(params=[LocalEngine, ProcessEngine], ids=["local", "process"])
-def kind(request: pytest.FixtureRequest) -> type[LocalEngine] | type[ProcessEngine]:
+@pytest.fixture(params=[local_engine, hosted_engine], ids=["local", "hosted"])
+def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 
 
-def test_requests_in_parallel(kind: type, smollm2_path: Path) -> None:
+def test_requests_in_parallel(kind: Kind, smollm2_path: Path) -> None:
     async def use(engine: EngineClient, watch: Watch) -> None:
         assert engine.state is EngineState.READY
         assert engine.info.max_model_len == 512
@@ -96,7 +115,7 @@ def test_requests_in_parallel(kind: type, smollm2_path: Path) -> None:
     with_engine(kind, smollm2_path, use)
 
 
-def test_leaving_a_stream_frees_its_blocks(kind: type, smollm2_path: Path) -> None:
+def test_leaving_a_stream_frees_its_blocks(kind: Kind, smollm2_path: Path) -> None:
     async def use(engine: EngineClient, watch: Watch) -> None:
         async with engine.submit(request("long", max_tokens=400)) as stream:
             await anext(stream)
@@ -106,7 +125,7 @@ def test_leaving_a_stream_frees_its_blocks(kind: type, smollm2_path: Path) -> No
     with_engine(kind, smollm2_path, use)
 
 
-def test_one_choice_ends_early(kind: type, smollm2_path: Path) -> None:
+def test_one_choice_ends_early(kind: Kind, smollm2_path: Path) -> None:
     async def use(engine: EngineClient, watch: Watch) -> None:
         stream = engine.submit(request("two", n=2, max_tokens=30, temperature=1.0))
         counts = {0: 0, 1: 0}
@@ -121,7 +140,7 @@ def test_one_choice_ends_early(kind: type, smollm2_path: Path) -> None:
     with_engine(kind, smollm2_path, use)
 
 
-def test_an_impossible_request_ends_with_an_error(kind: type, smollm2_path: Path) -> None:
+def test_an_impossible_request_ends_with_an_error(kind: Kind, smollm2_path: Path) -> None:
     async def use(engine: EngineClient, watch: Watch) -> None:
         outputs = [output async for batch in engine.submit(request("long", prompt=[5] * 600)) for output in batch]
         assert [output.finish_reason for output in outputs] == [FinishReason.ERROR]
@@ -131,50 +150,62 @@ def test_an_impossible_request_ends_with_an_error(kind: type, smollm2_path: Path
     with_engine(kind, smollm2_path, use)
 
 
-def test_a_model_that_cannot_be_loaded(kind: type, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded(kind: Kind, tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"not a model")
 
     async def start() -> None:
-        engine = kind(str(broken), CONFIG)
-        try:
+        async with kind(broken, Watch()) as engine:
             with pytest.raises(StartupError, match=r"broken\.gguf"):
                 await engine.start()
-        finally:
-            await engine.stop()
 
     asyncio.run(start())
 
 
-def test_a_dead_child_is_replaced(smollm2_path: Path) -> None:
-    async def use(engine: ProcessEngine, watch: Watch) -> None:
-        before = await collect(engine.submit(request("before")))
-        stream = engine.submit(request("cut", max_tokens=400))
-        await anext(stream)
-        dead = engine.pid
-        os.kill(dead, signal.SIGKILL)
-        with pytest.raises(EngineDead, match="signal 9"):
-            await collect(stream)
-        assert engine.state is EngineState.RESTARTING
-        assert watch.last.running == 0
-        with pytest.raises(NotReady):
-            engine.submit(request("too early"))
-        await watch.until(lambda _: engine.state is EngineState.READY)
-        assert engine.pid != dead
-        assert await collect(engine.submit(request("after"))) == before
+def test_a_dead_child_is_replaced_with_all_its_engines(smollm2_path: Path, minilm_path: Path) -> None:
+    async def run() -> None:
+        watch, host = Watch(), EngineHost()
+        engine = host.engine(str(smollm2_path), CONFIG, watch)
+        embedder = host.engine(str(minilm_path), EngineConfig())
+        try:
+            async with asyncio.timeout(120):
+                await asyncio.gather(engine.start(), embedder.start())
+                before = await asyncio.gather(collect(engine.submit(request("before"))), embedder.pool(embedding("e")))
+                stream, pooled = engine.submit(request("cut", max_tokens=400)), None
+                await anext(stream)
+                dead = host.pid
+                os.kill(dead, signal.SIGSTOP)
+                pooled = embedder.pool(embedding("cut"))
+                os.kill(dead, signal.SIGKILL)
+                with pytest.raises(EngineDead, match="signal 9"):
+                    await collect(stream)
+                with pytest.raises(EngineDead, match="signal 9"):
+                    await pooled
+                assert engine.state is embedder.state is EngineState.RESTARTING
+                assert watch.last.running == 0
+                with pytest.raises(NotReady):
+                    engine.submit(request("too early"))
+                while not engine.state is embedder.state is EngineState.READY:
+                    await asyncio.sleep(0.01)
+                assert host.pid != dead
+                after = await asyncio.gather(collect(engine.submit(request("after"))), embedder.pool(embedding("f")))
+                assert after[0] == before[0]
+                assert after[1].data == before[1].data
+        finally:
+            await host.stop()
 
-    with_engine(ProcessEngine, smollm2_path, use)
+    asyncio.run(run())
 
 
 PARENT = """
 import asyncio, sys
 from headrace.config.engine import EngineConfig
-from headrace.runtime import ProcessEngine
+from headrace.runtime import EngineHost
 
 async def main():
-    engine = ProcessEngine(sys.argv[1], EngineConfig(max_model_len=512))
-    await engine.start()
-    print(engine.pid, flush=True)
+    host = EngineHost()
+    await host.engine(sys.argv[1], EngineConfig(max_model_len=512)).start()
+    print(host.pid, flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 from scripted_child import ScriptedEngine
 
+from headrace import engine as engine_package
 from headrace.config.engine import EngineConfig
 from headrace.core.errors import EngineDead, StartupError
 from headrace.core.request import Request, StepOutput
 from headrace.core.sampling import TokenSampling
-from headrace.engine import Engine
 from headrace.runtime import EngineState, LocalEngine
 
 
@@ -28,7 +28,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., LocalEngine]:
     """A local engine that loads by calling `load`."""
 
     def make(load: Callable[..., ScriptedEngine]) -> LocalEngine:
-        monkeypatch.setattr(Engine, "load", load)
+        monkeypatch.setattr(engine_package, "load_engine", load)
         return LocalEngine("nowhere", EngineConfig())
 
     return make

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,14 +17,14 @@ from scripted_child import COMMAND, DEADLY
 
 from headrace.config.engine import EngineConfig
 from headrace.core.errors import EngineDead, NotReady, StartupError
-from headrace.core.request import Request, StepStats
+from headrace.core.request import EngineInfo, Request, StepStats
 from headrace.core.sampling import TokenSampling
-from headrace.runtime import EngineState, ProcessEngine, RequestStream, process
+from headrace.runtime import EngineHost, EngineState, RequestStream, host
 
 
 @pytest.fixture(autouse=True)
 def quick_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "RESTART_DELAY", 0.01)
+    monkeypatch.setattr(host, "RESTART_DELAY", 0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -56,20 +56,46 @@ def alive(pid: int) -> bool:
     return True
 
 
+class Alone:
+    """An engine that has its host for itself."""
+
+    def __init__(
+        self,
+        path: str,
+        on_stats: Callable[[StepStats], None] | None = None,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        self._host = EngineHost(command=command)
+        self._engine = self._host.engine(path, EngineConfig(), on_stats)
+        self.submit = self._engine.submit
+        self.stop = self._host.stop
+
+    @property
+    def state(self) -> EngineState:
+        return self._engine.state
+
+    @property
+    def pid(self) -> int | None:
+        return self._host.pid
+
+    async def start(self) -> EngineInfo:
+        return await self._engine.start()
+
+
 @pytest.fixture
-def scripted(tmp_path: Path) -> Callable[..., ProcessEngine]:
+def scripted(tmp_path: Path) -> Callable[..., Alone]:
     """An engine whose lives go as `script` says; see `scripted_child`."""
 
-    def make(script: str, on_stats: Callable[[StepStats], None] | None = None) -> ProcessEngine:
+    def make(script: str, on_stats: Callable[[StepStats], None] | None = None) -> Alone:
         path = tmp_path / "script"
         path.write_text(script)
-        return ProcessEngine(str(path), EngineConfig(), on_stats, command=COMMAND)
+        return Alone(str(path), on_stats)
 
     return make
 
 
 @asynccontextmanager
-async def started(engine: ProcessEngine) -> AsyncIterator[ProcessEngine]:
+async def started(engine: Alone) -> AsyncIterator[Alone]:
     async with asyncio.timeout(30):
         await engine.start()
         pid = engine.pid
@@ -82,12 +108,12 @@ async def started(engine: ProcessEngine) -> AsyncIterator[ProcessEngine]:
             assert not alive(pid)
 
 
-async def until(engine: ProcessEngine, state: EngineState) -> None:
+async def until(engine: Alone, state: EngineState) -> None:
     while engine.state is not state:
         await asyncio.sleep(0.005)
 
 
-def test_requests_are_answered(scripted: Callable[..., ProcessEngine]) -> None:
+def test_requests_are_answered(scripted: Callable[..., Alone]) -> None:
     async def run() -> None:
         async with started(scripted("fine")) as engine:
             assert await tokens_of(engine.submit(request("a"))) == [0, 1, 2, 3, 4]
@@ -98,7 +124,7 @@ def test_requests_are_answered(scripted: Callable[..., ProcessEngine]) -> None:
 
 
 @pytest.mark.parametrize("when", ["idle", "running", "unnoticed"])
-def test_a_death_ends_what_runs_and_the_next_life_answers(scripted: Callable[..., ProcessEngine], when: str) -> None:
+def test_a_death_ends_what_runs_and_the_next_life_answers(scripted: Callable[..., Alone], when: str) -> None:
     async def run() -> None:
         seen: list[StepStats] = []
         async with started(scripted("fine", seen.append)) as engine:
@@ -123,7 +149,7 @@ def test_a_death_ends_what_runs_and_the_next_life_answers(scripted: Callable[...
     asyncio.run(run())
 
 
-def test_it_is_given_up_after_five_restarts_and_says_why(scripted: Callable[..., ProcessEngine]) -> None:
+def test_it_is_given_up_after_five_restarts_and_says_why(scripted: Callable[..., Alone]) -> None:
     async def run() -> None:
         engine = scripted("fine")
         await engine.start()
@@ -141,10 +167,10 @@ def test_it_is_given_up_after_five_restarts_and_says_why(scripted: Callable[...,
 
 
 def test_an_engine_that_was_steady_is_always_started_again(
-    scripted: Callable[..., ProcessEngine], monkeypatch: pytest.MonkeyPatch
+    scripted: Callable[..., Alone], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "STEADY_SECONDS", 0.0)
-    monkeypatch.setattr(process, "MOST_RESTARTS", 1)
+    monkeypatch.setattr(host, "STEADY_SECONDS", 0.0)
+    monkeypatch.setattr(host, "MOST_RESTARTS", 1)
 
     async def run() -> None:
         async with started(scripted("fine")) as engine:
@@ -156,7 +182,7 @@ def test_an_engine_that_was_steady_is_always_started_again(
     asyncio.run(run())
 
 
-def test_deaths_while_loading_again_count_as_well(scripted: Callable[..., ProcessEngine], tmp_path: Path) -> None:
+def test_deaths_while_loading_again_count_as_well(scripted: Callable[..., Alone], tmp_path: Path) -> None:
     """However long loading takes, it does not make an engine steady."""
 
     async def run() -> None:
@@ -170,7 +196,7 @@ def test_deaths_while_loading_again_count_as_well(scripted: Callable[..., Proces
     assert (tmp_path / "script.lives").read_text() == "6"
 
 
-def test_a_restart_that_can_never_work_is_not_repeated(scripted: Callable[..., ProcessEngine], tmp_path: Path) -> None:
+def test_a_restart_that_can_never_work_is_not_repeated(scripted: Callable[..., Alone], tmp_path: Path) -> None:
     async def run() -> None:
         async with started(scripted("fine refuses")) as engine:
             os.kill(engine.pid, signal.SIGKILL)
@@ -182,7 +208,7 @@ def test_a_restart_that_can_never_work_is_not_repeated(scripted: Callable[..., P
     assert (tmp_path / "script.lives").read_text() == "2"
 
 
-def test_a_message_that_makes_no_sense_ends_the_life_like_a_death(scripted: Callable[..., ProcessEngine]) -> None:
+def test_a_message_that_makes_no_sense_ends_the_life_like_a_death(scripted: Callable[..., Alone]) -> None:
     async def run() -> None:
         async with started(scripted("fine garbage fine")) as engine:
             os.kill(engine.pid, signal.SIGKILL)
@@ -195,7 +221,7 @@ def test_a_message_that_makes_no_sense_ends_the_life_like_a_death(scripted: Call
 
 def test_a_process_that_cannot_be_started(tmp_path: Path) -> None:
     async def run() -> None:
-        engine = ProcessEngine(str(tmp_path), EngineConfig(), command=("/no/such/program",))
+        engine = Alone(str(tmp_path), command=("/no/such/program",))
         with pytest.raises(StartupError, match="/no/such/program"):
             await engine.start()
         assert engine.state is EngineState.DEAD
@@ -205,21 +231,21 @@ def test_a_process_that_cannot_be_started(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("script", "message"), [("dies", "exit code 3"), ("refuses", "no such weights")])
-def test_a_first_start_that_fails(scripted: Callable[..., ProcessEngine], script: str, message: str) -> None:
+def test_a_first_start_that_fails(scripted: Callable[..., Alone], script: str, message: str) -> None:
     async def run() -> None:
         engine = scripted(script)
         async with asyncio.timeout(30):
             with pytest.raises(StartupError, match=message):
                 await engine.start()
         assert engine.state is EngineState.DEAD
-        assert engine.pid is None
         await engine.stop()
+        assert engine.pid is None
 
     asyncio.run(run())
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["at-first", "again"])
-def test_stopping_while_it_loads_waits_for_nothing(scripted: Callable[..., ProcessEngine], again: bool) -> None:
+def test_stopping_while_it_loads_waits_for_nothing(scripted: Callable[..., Alone], again: bool) -> None:
     async def run() -> None:
         engine = scripted("fine slow" if again else "slow")
         starting = asyncio.create_task(engine.start())
@@ -241,7 +267,7 @@ def test_stopping_while_it_loads_waits_for_nothing(scripted: Callable[..., Proce
     asyncio.run(run())
 
 
-def test_stopping_ends_what_runs(scripted: Callable[..., ProcessEngine]) -> None:
+def test_stopping_ends_what_runs(scripted: Callable[..., Alone]) -> None:
     async def run() -> None:
         engine = scripted("fine")
         await engine.start()
@@ -257,7 +283,7 @@ def test_stopping_ends_what_runs(scripted: Callable[..., ProcessEngine]) -> None
     asyncio.run(run())
 
 
-def test_a_stop_that_is_cancelled_still_ends_the_child(scripted: Callable[..., ProcessEngine]) -> None:
+def test_a_stop_that_is_cancelled_still_ends_the_child(scripted: Callable[..., Alone]) -> None:
     async def run() -> None:
         engine = scripted("fine")
         await engine.start()
@@ -277,13 +303,13 @@ def test_a_stop_that_is_cancelled_still_ends_the_child(scripted: Callable[..., P
 PARENT = """
 import asyncio, sys
 from headrace.config.engine import EngineConfig
-from headrace.runtime import ProcessEngine
+from headrace.runtime import EngineHost
 
 async def main():
-    engine = ProcessEngine(sys.argv[1], EngineConfig(), command=sys.argv[2:])
-    engine.launch()
-    print(engine.pid, flush=True)
-    await engine.start()
+    host = EngineHost(command=sys.argv[2:])
+    host.launch()
+    print(host.pid, flush=True)
+    await host.engine(sys.argv[1], EngineConfig()).start()
     print("started", flush=True)
     await asyncio.Event().wait()
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from headrace.core.errors import EngineDead
 from headrace.core.request import EngineInfo, FinishReason, Request, SequenceOutput, TokenLogprobs
 from headrace.runtime import EngineState, RequestStream
-from headrace.service import Delta, FinishedRequest, Generation, GenerationStream
+from headrace.service import Delta, FinishedRequest, Generation, GenerationStream, PooledRequest
 
 T = TypeVar("T")
 
@@ -118,6 +118,7 @@ class Ledger:
         self.first_tokens: list[float] = []
         self.inter_tokens: list[tuple[float, int]] = []
         self.finished: list[FinishedRequest] = []
+        self.pooled: list[PooledRequest] = []
         self.rejected: list[str] = []
 
     def first_token(self, seconds: float) -> None:
@@ -128,6 +129,9 @@ class Ledger:
 
     def request_finished(self, request: FinishedRequest) -> None:
         self.finished.append(request)
+
+    def request_pooled(self, request: PooledRequest) -> None:
+        self.pooled.append(request)
 
     def request_rejected(self, reason: str) -> None:
         self.rejected.append(reason)

@@ -130,7 +130,6 @@ def test_media_are_refused_by_name(render: Render, part: dict[str, Any], named: 
         ("hello", "must be an object"),
         ({"role": "assistant", "tool_calls": "f()"}, "tool_calls must be a list"),
         ({"role": "assistant", "tool_calls": [{}]}, "with a function"),
-        ({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}, "must be JSON"),
         ({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[1]"}}]}, "JSON object"),
     ],
 )

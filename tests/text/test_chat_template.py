@@ -97,7 +97,7 @@ def test_the_template_of_smollm2_equals_transformers(reference: PreTrainedTokeni
             messages, chat_template=source, tokenize=False, add_generation_prompt=True
         )
         assert template.render(messages) == expected
-    assert template.content_format == "string"
+    assert template.content_format() == "string"
 
 
 class TestNamedTemplates:

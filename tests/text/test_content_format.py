@@ -50,13 +50,13 @@ TEXT = {
 
 @pytest.mark.parametrize("name", PARTS)
 def test_a_loop_over_the_content_means_parts(name: str):
-    assert ChatTemplate(PARTS[name], {}).content_format == "openai"
+    assert ChatTemplate(PARTS[name], {}).content_format() == "openai"
 
 
 @pytest.mark.parametrize("name", TEXT)
 def test_anything_else_means_text(name: str):
-    assert ChatTemplate(TEXT[name], {}).content_format == "string"
+    assert ChatTemplate(TEXT[name], {}).content_format() == "string"
 
 
 def test_of_a_set_the_default_decides():
-    assert ChatTemplate({"default": TEXT["text only"], "tool_use": PARTS["a macro"]}, {}).content_format == "string"
+    assert ChatTemplate({"default": TEXT["text only"], "tool_use": PARTS["a macro"]}, {}).content_format() == "string"

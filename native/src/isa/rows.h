@@ -1,4 +1,4 @@
-// What happens to one row of activations between the products: norms, gates, rotation, quantisation.
+// What happens to one row of activations between the products: norms, rotation, quantisation.
 #pragma once
 
 #include "../kernels.h"
@@ -61,6 +61,28 @@ inline void rms_norm(const float* x, const float* weight, float eps, int size, f
     each_vector(size, [&](int i, auto get, auto put) { put(out + i, mul(mul(get(x + i), factor), get(weight + i))); });
 }
 
+// In two passes: differences from the mean are squared, so that nothing cancels.
+inline void layer_norm(const float* x, const float* weight, const float* bias, float eps, int size, float* out) {
+    Floats total = zero();
+    each_vector(size, [&](int i, auto get, auto) { total = add(total, get(x + i)); });
+    const Floats mean = splat(sum(total) / static_cast<float>(size));
+    Floats squares = zero();
+    int i = 0;
+    for (; i + kLanes <= size; i += kLanes) {
+        const Floats away = sub(load(x + i), mean);
+        squares = fma(away, away, squares);
+    }
+    if (const int rest = size - i; rest > 0) {
+        const Floats away = keep_range(sub(load_first(x + i, rest), mean), 0, rest, zero());
+        squares = fma(away, away, squares);
+    }
+    const Floats factor = splat(1.0f / std::sqrt(sum(squares) / static_cast<float>(size) + eps));
+    each_vector(size, [&](int at, auto get, auto put) {
+        const Floats scaled = mul(mul(sub(get(x + at), mean), factor), get(weight + at));
+        put(out + at, bias ? add(scaled, get(bias + at)) : scaled);
+    });
+}
+
 inline void add_rows(float* x, const float* y, int size) {
     each_vector(size, [&](int i, auto get, auto put) {
         put(x + i, add(get(x + i), get(y + i)));
@@ -71,9 +93,9 @@ inline void scale_row(float* x, float factor, int size) {
     each_vector(size, [&](int i, auto get, auto put) { put(x + i, mul(get(x + i), splat(factor))); });
 }
 
-// What brings numbers up to `peak` in size to -127 ... 127. Those too small for its float32 count as zeros, and so does
-// NaN: the poison in the scale stands for it.
-inline float quant_factor(float peak) { return peak > 1e-35f ? 127.0f / peak : 0.0f; }
+// What brings numbers up to `peak` in size to -most ... most. Those too small for its float32 count as zeros, and so
+// does NaN: the poison in the scale stands for it.
+inline float quant_factor(float peak, float most = 127.0f) { return peak > 1e-35f ? most / peak : 0.0f; }
 
 inline void quantize(const float* x, int size, const QuantisedRow& out) {
     int8_t* quants = out.quants;
@@ -108,20 +130,25 @@ inline void quantize(const float* x, int size, const QuantisedRow& out) {
     }
 }
 
-inline void silu_mul(const float* gate, const float* up, int size, float* out) {
-    each_vector(size, [&](int i, auto get, auto put) {
-        const Floats g = get(gate + i);
-        put(out + i, mul(mul(g, sigmoid(g)), get(up + i)));
-    });
-}
-
-inline void gelu_tanh_mul(const float* gate, const float* up, int size, float* out) {
-    // 0.5 g (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))) = g * sigmoid(2 sqrt(2 / pi) (...))
-    each_vector(size, [&](int i, auto get, auto put) {
-        const Floats g = get(gate + i);
-        const Floats inner = mul(splat(1.5957691216f), fma(mul(splat(0.044715f), mul(g, g)), g, g));
-        put(out + i, mul(mul(g, sigmoid(inner)), get(up + i)));
-    });
+inline void quantize_short(const float* x, int size, int16_t* shorts, float* scales) {
+    for (int first = 0; first < size; first += kRun, ++scales) {
+        const int count = size - first < kRun ? size - first : kRun;
+        Floats most = zero(), poison = zero();
+        each_vector(count, [&](int i, auto get, auto) {
+            const Floats value = get(x + first + i);
+            most = max(most, abs(value));
+            poison = fma(value, zero(), poison);
+        });
+        const float peak = highest(most);
+        *scales = peak / kMostShort + sum(poison);
+        const Floats inverse = splat(quant_factor(peak, kMostShort));
+        each_vector(count, [&](int i, auto get, auto) {
+            int16_t whole[kLanes];
+            store_rounded(whole, mul(get(x + first + i), inverse));
+            const int rest = count - i;
+            std::memcpy(shorts + first + i, whole, sizeof(int16_t) * (rest < kLanes ? rest : kLanes));
+        });
+    }
 }
 
 inline Floats capped(Floats x, Floats cap) { return mul(cap, tanh(div(x, cap))); }

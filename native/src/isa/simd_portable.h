@@ -59,6 +59,13 @@ inline void store_rounded(int8_t* to, Floats x) {
         to[i] = whole >= -128.0f && whole <= 127.0f ? static_cast<int8_t>(whole) : int8_t{-128};
     }
 }
+// The same within -32768 to 32767.
+inline void store_rounded(int16_t* to, Floats x) {
+    for (int i = 0; i < kLanes; ++i) {
+        const float whole = std::nearbyint(x.lane[i]);
+        to[i] = whole >= -32768.0f && whole <= 32767.0f ? static_cast<int16_t>(whole) : int16_t{-32768};
+    }
+}
 
 // The first `count` lanes, fewer than all; what is not loaded is 0.
 inline Floats load_first(const float* x, int count) {
@@ -121,6 +128,11 @@ inline Bytes splat_quad(const int8_t* x) {
     for (int i = 0; i < kLanes; ++i) std::memcpy(out.lane + 4 * i, x, 4);
     return out;
 }
+inline Bytes splat_pair(const int16_t* x) {
+    Bytes out;
+    for (int i = 0; i < kLanes; ++i) std::memcpy(out.lane + 4 * i, x, 4);
+    return out;
+}
 inline Bytes bits_and(Bytes a, uint8_t mask) {
     for (uint8_t& lane : a.lane) lane &= mask;
     return a;
@@ -142,6 +154,17 @@ inline Bytes shift_left(Bytes x) {
 }
 inline Floats to_floats(Ints x) {
     return each([&](int i) { return static_cast<float>(x.lane[i]); });
+}
+inline Ints no_ints() { return Ints{}; }
+// Of two 16-bit integers in each lane, adds the sum of the products.
+inline Ints add_pairs(Ints sum, Bytes a, Bytes b) {
+    for (int i = 0; i < kLanes; ++i) {
+        int16_t pair[2][2];
+        std::memcpy(pair[0], a.lane + 4 * i, 4);
+        std::memcpy(pair[1], b.lane + 4 * i, 4);
+        sum.lane[i] += pair[0][0] * pair[1][0] + pair[0][1] * pair[1][1];
+    }
+    return sum;
 }
 
 // Sums of products of unsigned weights of so many bits with signed bytes, four neighbours to a lane; exact for the 8

@@ -6,10 +6,13 @@
 #include <cstring>
 
 #include "rows.h"
-// gemm.h and attention.h use what rows.h defines
+// the others use what rows.h defines, and whole_attention.h what attention.h does
+#include "activations.h"
 #include "attention.h"
 #include "draw.h"
 #include "gemm.h"
+#include "short_gemm.h"
+#include "whole_attention.h"
 
 namespace headrace::HEADRACE_ISA {
 
@@ -20,13 +23,15 @@ constexpr Kernels make_kernels(const char* name) {
         kReadsWideQuants,
         {float_panel<float>, float_panel<Half>, float_panel<Brain>, integer_panel<Kind::q4_0>,
          integer_panel<Kind::q4_1>, integer_panel<Kind::q5_0>, integer_panel<Kind::q5_1>, integer_panel<Kind::q8_0>,
-         integer_panel<Kind::q4_k>, integer_panel<Kind::q5_k>, integer_panel<Kind::q6_k>},
+         integer_panel<Kind::q4_k>, integer_panel<Kind::q5_k>, integer_panel<Kind::q6_k>, short_panel},
         rms_norm,
+        layer_norm,
         add_rows,
         scale_row,
         quantize,
-        silu_mul,
-        gelu_tanh_mul,
+        quantize_short,
+        {activate<Silu>, activate<GeluTanh>, activate<Gelu>, activate<Relu>},
+        {gate<Silu>, gate<GeluTanh>, gate<Gelu>, gate<Relu>},
         soft_cap,
         rotate,
         draw,
@@ -34,6 +39,7 @@ constexpr Kernels make_kernels(const char* name) {
         store_value,
         attend,
         merge,
+        attend_whole,
     };
 }
 

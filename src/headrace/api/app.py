@@ -20,6 +20,8 @@ from headrace.api.load import ServerLoad, TrackLoad
 from headrace.api.openai.routes import SCHEMAS as OPENAI_SCHEMAS
 from headrace.api.openai.routes import openai_router
 from headrace.api.openapi import describe_bodies
+from headrace.api.pooling.routes import SCHEMAS as POOLING_SCHEMAS
+from headrace.api.pooling.routes import pooling_router
 from headrace.api.probes import probe_router
 from headrace.api.request_ids import RequestIds
 from headrace.api.root_path import RootPath
@@ -42,17 +44,19 @@ def create_app(services: Services, config: ServeConfig, jobs: JobQueue | None = 
     load = ServerLoad()
     live = LiveRequests()
     app = _bare_app(services, config, load)
+    # In the order in which paths are looked up: those that are called most often, and have the least to do, first.
     for router in (
-        home_router(services, has_docs=not config.http.disable_fastapi_docs),
-        probe_router(services, load),
+        pooling_router(services, config, live),
         openai_router(services, config, live),
         tokens_router(services, config, live),
         legacy_router(services, config, live),
+        probe_router(services, load),
+        home_router(services, has_docs=not config.http.disable_fastapi_docs),
     ):
         app.include_router(router)
     if jobs is not None:
         app.include_router(runpod_router(services, jobs, config, live))
-    describe_bodies(app, OPENAI_SCHEMAS + TOKENS_SCHEMAS + LEGACY_SCHEMAS)
+    describe_bodies(app, OPENAI_SCHEMAS + TOKENS_SCHEMAS + POOLING_SCHEMAS + LEGACY_SCHEMAS)
     return app
 
 

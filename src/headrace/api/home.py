@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from html import escape
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from headrace import __version__
-from headrace.service import Services
+from headrace.api.example import first_request
+from headrace.service import ServedModel, Services
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -22,7 +25,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 3rem aut
 pre {{ background: #8882; padding: 1rem; overflow-x: auto }}
 </style>
 <h1>Headrace {version}</h1>
-<p>Serving <strong>{model}</strong>: {state}.</p>
+<p>Serving {models}.</p>
 <pre>{curl}</pre>
 <p>{links}</p>
 </html>
@@ -37,12 +40,10 @@ def home_router(services: Services, *, has_docs: bool) -> APIRouter:
 
     @router.get("/", include_in_schema=False)
     async def home(http: Request) -> HTMLResponse:
-        model = services.model_names[0]
         page = _PAGE.format(
             version=__version__,
-            model=escape(model),
-            state=services.engine_state.value,
-            curl=escape(_curl(str(http.base_url), model)),
+            models=", ".join(map(_about, services.models)),
+            curl=escape(_curl(str(http.base_url), *first_request(services.models))),
             links=" · ".join(f'<a href="{path}">/{path}</a>' for path in paths),
         )
         return HTMLResponse(page)
@@ -50,9 +51,13 @@ def home_router(services: Services, *, has_docs: bool) -> APIRouter:
     return router
 
 
-def _curl(base_url: str, model: str) -> str:
-    body = {"model": model, "messages": [{"role": "user", "content": "What is a headrace?"}], "max_tokens": 64}
+def _about(model: ServedModel) -> str:
+    state = "loaded on first use" if model.state is None else model.state.value
+    return f"<strong>{escape(model.name)}</strong>: {state}"
+
+
+def _curl(base_url: str, path: str, body: Mapping[str, Any]) -> str:
     return (
-        f"curl {base_url}v1/chat/completions -H 'Content-Type: application/json' \\\n"
+        f"curl {base_url}{path.removeprefix('/')} -H 'Content-Type: application/json' \\\n"
         f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
     )

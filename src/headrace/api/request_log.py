@@ -21,5 +21,14 @@ class RequestLog:
         if not self._enabled:
             return
         for call in calls:
-            prompt = call.prompt if self._longest is None else call.prompt[: self._longest]
-            logger.info("request %s: prompt %r, %r", call.request_id, prompt, call.sampling)
+            logger.info("request %s: prompt %r, %r", call.request_id, self._cut(call.prompt), call.sampling)
+
+    def write_inputs(self, request_id: str, inputs: Sequence[str | Sequence[int]], asked: object) -> None:
+        """As `write`, for inputs of one request of which `asked` is to be made."""
+        if not self._enabled:
+            return
+        for given in inputs:
+            logger.info("request %s: input %r, %s", request_id, self._cut(given), asked)
+
+    def _cut(self, given: str | Sequence[int]) -> str | Sequence[int]:
+        return given if self._longest is None else given[: self._longest]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import StrictInt
 
-from headrace.api.record import Record
+from headrace.api.structured import CONSTRAINT_NAMES, ConstraintFields
 
 FROM_GENERATION_CONFIG = (
     "temperature",
@@ -21,7 +21,7 @@ FROM_GENERATION_CONFIG = (
 """What a model's generation config decides where a request is silent."""
 
 
-class SamplingFields(Record):
+class SamplingFields(ConstraintFields):
     """Every field of `SamplingParams`, by its own name. Absent and null are both "not given"."""
 
     n: int | None = None
@@ -55,7 +55,9 @@ class SamplingFields(Record):
 
     def given(self) -> dict[str, Any]:
         """The values that were sent, for `SamplingParams`."""
-        return self.model_dump(include=set(SamplingFields.model_fields), exclude_none=True)
+        given = self.model_dump(include=set(SamplingFields.model_fields) - CONSTRAINT_NAMES, exclude_none=True)
+        constraint = self.constraint()
+        return given if constraint is None else given | {"structured_outputs": constraint}
 
 
 def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,12 +21,16 @@ class TokenDetails(Wire, kw_only=True):
     multimodal_tokens: int | UnsetType | None = None
 
 
+class CompletionDetails(Wire, kw_only=True):
+    reasoning_tokens: int
+
+
 class Usage(Wire, kw_only=True):
     prompt_tokens: int
     total_tokens: int
     completion_tokens: int
     prompt_tokens_details: TokenDetails | UnsetType | None = None
-    completion_tokens_details: UnsetType | None = None
+    completion_tokens_details: CompletionDetails | UnsetType | None = None
 
 
 class PromptSource(Protocol):
@@ -59,14 +63,21 @@ def usage_policy(options: StreamOptions | None, *, stream: bool, config: ApiConf
     return UsagePolicy(at_end, on_chunks, config.enable_prompt_tokens_details)
 
 
-def whole_usage(prompts: Sequence[PromptSource], completion_tokens: int, *, details: bool) -> Usage:
-    """Usage of a body, nulls shown. Each prompt counts once, whatever its number of choices."""
+def whole_usage(
+    prompts: Sequence[PromptSource], completion_tokens: int, *, details: bool, reasoning_tokens: int | None = None
+) -> Usage:
+    """Usage of a body, nulls shown. Each prompt counts once, whatever its number of choices. `reasoning_tokens` is how
+    many of the `completion_tokens` were thoughts, None if that is not told.
+    """
     prompt_tokens = sum(len(prompt.prompt_ids) for prompt in prompts)
     return Usage(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         total_tokens=prompt_tokens + completion_tokens,
         prompt_tokens_details=TokenDetails(cached_tokens=_cached_tokens(prompts)) if details else None,
+        completion_tokens_details=None
+        if reasoning_tokens is None
+        else CompletionDetails(reasoning_tokens=reasoning_tokens),
     )
 
 
@@ -81,13 +92,17 @@ def stream_usage(prompt_tokens: int, completion_tokens: int) -> Usage:
     )
 
 
-def final_usage(prompts: Sequence[PromptSource], completion_tokens: int, *, details: bool) -> Usage:
-    """Usage of the chunk that ends a stream; nulls left out."""
+def final_usage(
+    prompts: Sequence[PromptSource], completion_tokens: int, *, details: bool, reasoning_tokens: int | None = None
+) -> Usage:
+    """Usage of the chunk that ends a stream, as `whole_usage`; nulls left out."""
     usage = stream_usage(sum(len(prompt.prompt_ids) for prompt in prompts), completion_tokens)
     if details:
         usage.prompt_tokens_details = TokenDetails(
             cached_tokens=_cached_tokens(prompts), created_cache_tokens=UNSET, multimodal_tokens=UNSET
         )
+    if reasoning_tokens is not None:
+        usage.completion_tokens_details = CompletionDetails(reasoning_tokens=reasoning_tokens)
     return usage
 
 

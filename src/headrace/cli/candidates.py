@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -10,22 +10,29 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.cli.remote import shown
-from headrace.client import Completion
 
 _NARROWEST = 24
 """Columns of a terminal that one text needs; where there are fewer, texts stand below each other."""
 
 
-def draw_side_by_side(chunks: Iterable[Completion], count: int) -> None:
-    """Draw the `count` choices as chunks of them come, and leave them there whole at the end."""
-    texts = [""] * count
+def draw_side_by_side(pieces: Iterable[tuple[int, str]], texts: list[str]) -> None:
+    """Draw `texts` as pieces come, each with the place of its text, and leave them there whole at the end.
+
+    The texts have grown as far as they came, however this ends.
+    """
     console = Console(highlight=False)
     with Live(console=console, vertical_overflow="ellipsis", refresh_per_second=12) as live:
-        for chunk in chunks:
-            for choice in chunk.choices:
-                texts[choice.index] += choice.text
+        for index, piece in pieces:
+            texts[index] += piece
             live.update(_table(texts, console.width))
         live.vertical_overflow = "visible"
+
+
+def print_one_by_one(texts: Sequence[str], *, terminal: bool) -> None:
+    for number, text in enumerate(texts, 1):
+        if len(texts) > 1:
+            print(f"--- {number} of {len(texts)} ---")
+        print(shown(text) if terminal else text)
 
 
 def _table(texts: list[str], width: int) -> Table:

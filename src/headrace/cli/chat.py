@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from headrace.cli.candidates import draw_side_by_side, print_one_by_one
 from headrace.cli.remote import EXIT_BROKEN_PIPE, Remote, RemoteFailed, drop_output, explained, shown
 from headrace.client import Client
 from headrace.core.errors import ConfigError
@@ -50,10 +51,15 @@ class Ended(Exception):
 
 
 class Chat:
-    """Reads messages and commands, prints answers. `parameters` go along with each request."""
+    """Reads messages and commands, prints answers. `parameters` go along with each request.
 
-    def __init__(self, client: Client, system: str | None, parameters: Mapping[str, Any]) -> None:
+    `candidates`: how many answers each message gets; the conversation goes on with the one that the user picks, and
+    with the first where nobody can be asked.
+    """
+
+    def __init__(self, client: Client, system: str | None, parameters: Mapping[str, Any], candidates: int) -> None:
         self._client = client
+        self._candidates = candidates
         self._parameters = parameters
         self._conversation = Conversation(system)
         self._reads_terminal = sys.stdin.isatty()
@@ -144,7 +150,7 @@ class Chat:
         messages = [*self._conversation.messages, {"role": "user", "content": question}]
         try:
             with explained(self._client.base_url):
-                answer = self._stream(messages)
+                answer = self._stream(messages) if self._candidates == 1 else self._pick(self._draw(messages))
         except RemoteFailed as failure:
             if not self._reads_terminal:
                 raise
@@ -171,12 +177,42 @@ class Chat:
             print(note)
         return "".join(texts)
 
+    def _draw(self, messages: list[dict[str, str]]) -> list[str]:
+        """All candidates, as far as they came if the user stopped them."""
+        texts = [""] * self._candidates
+        try:
+            with self._client.chat(messages, stream=True, n=self._candidates, **self._parameters) as chunks:
+                pieces = ((choice.index, choice.delta.content or "") for chunk in chunks for choice in chunk.choices)
+                if self._writes_terminal:
+                    draw_side_by_side(pieces, texts)
+                else:
+                    for index, piece in pieces:
+                        texts[index] += piece
+        except KeyboardInterrupt:
+            if not self._reads_terminal:
+                raise
+        if not self._writes_terminal:
+            print_one_by_one(texts, terminal=False)
+        return texts
 
-def chat(remote: Remote, system: str | None, parameters: Mapping[str, Any]) -> int:
+    def _pick(self, texts: list[str]) -> str:
+        """The candidate to go on with. Raises `EOFError` and `KeyboardInterrupt`, and nothing is remembered then."""
+        if not self._reads_terminal:
+            return texts[0]
+        while True:
+            choice = input(f"Go on with which? [1-{len(texts)}, default 1] ").strip() or "1"
+            if choice.isdecimal() and 1 <= int(choice) <= len(texts):
+                return texts[int(choice) - 1]
+            print(f"A number from 1 to {len(texts)}, or Enter for the first. Ctrl-C drops them all.")
+
+
+def chat(remote: Remote, system: str | None, parameters: Mapping[str, Any], *, candidates: int) -> int:
     """Raises `ConfigError` and `RemoteFailed`."""
+    if candidates < 1:
+        raise ConfigError(f"--n must be at least 1, got {candidates}.")
     with remote.client() as client:
         try:
-            Chat(client, system, parameters).run()
+            Chat(client, system, parameters, candidates).run()
         except BrokenPipeError:
             drop_output()
             return EXIT_BROKEN_PIPE

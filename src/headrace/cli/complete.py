@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 
-from headrace.cli.candidates import draw_side_by_side
-from headrace.cli.remote import EXIT_BROKEN_PIPE, Remote, drop_output, shown
+from headrace.cli.candidates import draw_side_by_side, print_one_by_one
+from headrace.cli.remote import EXIT_BROKEN_PIPE, Remote, drop_output, shown, text_from_stdin
 from headrace.client import Client, Completion
-from headrace.core.errors import ConfigError
 
 
 def complete(
@@ -21,7 +20,7 @@ def complete(
 
     Raises `ConfigError` and `RemoteFailed`.
     """
-    text = _standard_input() if prompt is None else prompt
+    text = text_from_stdin("PROMPT") if prompt is None else prompt
     streamed = stream if stream is not None else not as_json
     with remote.client() as client:
         try:
@@ -34,16 +33,6 @@ def complete(
             drop_output()
             return EXIT_BROKEN_PIPE
     return 0
-
-
-def _standard_input() -> str:
-    """Without the line end that editors and `echo` put behind a text."""
-    if sys.stdin.isatty():
-        raise ConfigError("PROMPT needs a value, or a text on standard input.")
-    try:
-        return sys.stdin.buffer.read().decode().removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"standard input is not UTF-8 text ({error}).") from None
 
 
 def _print_json(client: Client, prompt: str, parameters: Mapping[str, Any], *, stream: bool) -> None:
@@ -65,11 +54,13 @@ def _print_text(client: Client, prompt: str, parameters: Mapping[str, Any], *, s
     count = parameters.get("n") or 1
     terminal = sys.stdout.isatty()
     if not stream or (count > 1 and not terminal):
-        _print_texts([choice.text for choice in client.complete(prompt, **parameters).choices], terminal=terminal)
+        print_one_by_one([choice.text for choice in client.complete(prompt, **parameters).choices], terminal=terminal)
         return
     with client.complete(prompt, stream=True, **parameters) as chunks:
         if count > 1:
-            draw_side_by_side(chunks, count)
+            draw_side_by_side(
+                ((choice.index, choice.text) for chunk in chunks for choice in chunk.choices), [""] * count
+            )
             return
         last = ""
         for chunk in chunks:
@@ -77,10 +68,3 @@ def _print_text(client: Client, prompt: str, parameters: Mapping[str, Any], *, s
             print(shown(chunk.text) if terminal else chunk.text, end="", flush=True)
         if not last.endswith("\n"):
             print()
-
-
-def _print_texts(texts: list[str], *, terminal: bool) -> None:
-    for number, text in enumerate(texts, 1):
-        if len(texts) > 1:
-            print(f"--- {number} of {len(texts)} ---")
-        print(shown(text) if terminal else text)

@@ -12,17 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from headrace.config.command_line import plain_app
-from headrace.core.errors import StartupError
 
 if TYPE_CHECKING:
-    import httpx
+    from headrace.client import Job, Jobs
 
-_SECONDS = 30.0
-_TERMINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
-
-
-class CallFailed(StartupError):
-    """The server cannot be reached, or refused. Shown on the terminal without a traceback."""
+_MISSING = "headrace jobs list shows what there is. A job is visible to the key that sent it, and to no other."
 
 
 @Parameter(name="*")
@@ -30,34 +24,20 @@ class CallFailed(StartupError):
 class Server:
     """Which server's jobs."""
 
-    url: Annotated[str, Parameter(env_var="HEADRACE_BASE_URL")] = "http://127.0.0.1:8000"
-    """Where the server listens [default: http://127.0.0.1:8000; also HEADRACE_BASE_URL]"""
+    url: Annotated[str | None, Parameter(show_default=False)] = None
+    """Where the server is [also HEADRACE_BASE_URL]"""
     endpoint: str = "default"
     """The endpoint, such as a model's name with / written as -- [default: default]"""
-    api_key: Annotated[str | None, Parameter(env_var="HEADRACE_API_KEY", show_default=False)] = None
-    """The key that the jobs were sent with [also HEADRACE_API_KEY]"""
+    api_key: Annotated[str | None, Parameter(show_default=False)] = None
+    """The key that the jobs were sent with [also HEADRACE_API_KEY, then OPENAI_API_KEY]"""
 
     @contextmanager
-    def client(self) -> Iterator[httpx.Client]:
-        """Calls of it raise `CallFailed` instead of what httpx raises."""
-        import httpx
+    def jobs(self) -> Iterator[Jobs]:
+        """Its jobs. Raises `RemoteFailed` for what a client raises."""
+        from headrace.cli.remote import Remote
 
-        root = self.url.rstrip("/").removesuffix("/v1")  # as the variable may be set for OpenAI clients
-        base = f"{root}/v2/{self.endpoint}"
-        headers = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
-        try:
-            with httpx.Client(base_url=base, headers=headers, timeout=_SECONDS) as client:
-                yield client
-        except (httpx.HTTPError, httpx.InvalidURL) as problem:
-            raise CallFailed(f"{self.url} cannot be reached: {problem}.") from None
-
-    def call(self, method: str, path: str, **parameters: Any) -> Any:
-        """The answer's body. Raises `CallFailed`."""
-        with self.client() as client:
-            given = {name: value for name, value in parameters.items() if value is not None}
-            response = client.request(method, path, params=given)
-            _check(response)
-            return response.json()
+        with Remote(url=self.url, model=None, api_key=self.api_key).connection(not_found=_MISSING) as client:
+            yield client.jobs.at(self.endpoint)
 
 
 _HERE = Server()
@@ -88,30 +68,41 @@ def _list(*, status: str | None = None, limit: int = 20, server: Server = _HERE)
     limit
         Most jobs to list [default: 20]
     """
-    for job in server.call("GET", "/jobs", status=status, limit=limit)["jobs"]:
-        print(f"{job['id']:<46}{job['status']:<12}{_times(job):<24}{job.get('error', '')}".rstrip())
+    with server.jobs() as jobs:
+        for job in jobs.list(status=status, limit=limit):
+            print(f"{job.id:<46}{job.status:<12}{_times(job):<24}{job.error or ''}".rstrip())
     return 0
 
 
 def _show(job_id: str, /, *, server: Server = _HERE) -> int:
     """Show a job, with its output if it is complete."""
-    print(json.dumps(server.call("GET", f"/status/{job_id}"), indent=2, ensure_ascii=False))
+    import msgspec
+
+    with server.jobs() as jobs:
+        print(msgspec.json.format(msgspec.json.encode(jobs.status(job_id))).decode())
     return 0
 
 
 def _cancel(job_id: str, /, *job_ids: str, server: Server = _HERE) -> int:
     """End jobs, whether they wait or run."""
-    return _for_each("cancel", [job_id, *job_ids], server)
+    with server.jobs() as jobs:
+        for each in (job_id, *job_ids):
+            print(f"{each} {jobs.cancel(each).status}", flush=True)
+    return 0
 
 
 def _retry(job_id: str, /, *job_ids: str, server: Server = _HERE) -> int:
     """Queue jobs again that failed or timed out."""
-    return _for_each("retry", [job_id, *job_ids], server)
+    with server.jobs() as jobs:
+        for each in (job_id, *job_ids):
+            print(f"{each} {jobs.retry(each).status}", flush=True)
+    return 0
 
 
 def _purge(*, server: Server = _HERE) -> int:
     """Cancel all jobs that wait."""
-    print(f"{server.call('POST', '/purge-queue')['removed']} jobs were cancelled")
+    with server.jobs() as jobs:
+        print(f"{jobs.purge()} jobs were cancelled")
     return 0
 
 
@@ -120,32 +111,15 @@ def _follow(job_id: str, /, *, server: Server = _HERE) -> int:
 
     Text is printed as text, anything else as a line of JSON. The exit code is 0 if the job completes.
     """
-    with (
-        server.client() as client,
-        client.stream("GET", f"/stream/{job_id}", params={"mode": "lines", "offset": 0}) as response,
-    ):
-        _check(response)
-        for line in filter(None, response.iter_lines()):
-            page = json.loads(line)
-            for chunk in page["stream"]:
-                sys.stdout.write(_text(chunk["output"]))
-                sys.stdout.flush()
-            if page["status"] in _TERMINAL:
-                return _ended(page)
-    raise CallFailed(f"The stream of {job_id} broke off; the job may still run.")
+    from headrace.cli.remote import shown
 
-
-def _for_each(operation: str, ids: list[str], server: Server) -> int:
-    for job_id in ids:
-        print(f"{job_id} {server.call('POST', f'/{operation}/{job_id}')['status']}")
-    return 0
-
-
-def _ended(page: dict[str, Any]) -> int:
+    terminal = sys.stdout.isatty()
+    with server.jobs() as jobs, jobs.stream(job_id) as chunks:
+        for chunk in chunks:
+            text = _text(chunk)
+            print(shown(text) if terminal else text, end="", flush=True)
     print()
-    if page["status"] == "COMPLETED":
-        return 0
-    raise CallFailed(f"The job is {page['status']}{': ' + page['error'] if 'error' in page else ''}.")
+    return 0
 
 
 def _text(output: Any) -> str:
@@ -159,19 +133,6 @@ def _text(output: Any) -> str:
             return json.dumps(output, ensure_ascii=False) + "\n"
 
 
-def _times(job: dict[str, Any]) -> str:
-    waited, ran = job.get("delayTime"), job.get("executionTime")
-    parts = [] if waited is None else [f"waited {waited / 1000:.1f} s"]
-    return ", ".join(parts if ran is None else [*parts, f"ran {ran / 1000:.1f} s"])
-
-
-def _check(response: httpx.Response) -> None:
-    """Raises `CallFailed` with the server's own words, where the answer is not a success."""
-    if response.is_success:
-        return
-    response.read()
-    try:
-        reason = response.json()["error"]
-    except (ValueError, KeyError, TypeError):
-        reason = response.text.strip() or response.reason_phrase
-    raise CallFailed(f"The server answered {response.status_code}: {reason}")
+def _times(job: Job) -> str:
+    parts = [] if job.delay_time is None else [f"waited {job.delay_time / 1000:.1f} s"]
+    return ", ".join(parts if job.execution_time is None else [*parts, f"ran {job.execution_time / 1000:.1f} s"])

@@ -6,13 +6,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError
 
 from headrace import __version__
+from headrace.cli.batch_command import add_batch_command
+from headrace.cli.bench import bench_app
+from headrace.cli.completion import add_completion_command
 from headrace.cli.jobs import jobs_app
-from headrace.cli.remote_commands import add_remote_commands
+from headrace.cli.remote_commands import ApiKey, add_remote_commands
 from headrace.config.command_line import Words, explain, plain_app, serve_app
 from headrace.config.load import config_of
 from headrace.core.errors import ConfigError, StartupError
@@ -60,7 +64,11 @@ def _commands(started: float) -> App:
     app.command(_pull, name="pull")
     app.command(_models, name="models")
     app.command(jobs_app())
+    app.command(bench_app())
     add_remote_commands(app)
+    add_batch_command(app)
+    app.command(_doctor, name="doctor")
+    add_completion_command(app)
     return app
 
 
@@ -71,11 +79,23 @@ def _pull(name: str, /, *names: str) -> int:
     return pull_models([name, *names])
 
 
-def _models() -> int:
-    """List the known models and what is here of them."""
-    from headrace.cli.models import show_models
+def _models(
+    *,
+    json: Annotated[bool, Parameter(help="Print the list as JSON", negative="")] = False,
+    url: Annotated[str | None, Parameter(help="List what this server serves instead", metavar="URL")] = None,
+    api_key: ApiKey = None,
+) -> int:
+    """List the known models and what is here of them, or what a server serves."""
+    from headrace.cli.models import show_models, show_served
 
-    return show_models()
+    return show_models(as_json=json) if url is None else show_served(url, api_key, as_json=json)
+
+
+def _doctor(*, json: Annotated[bool, Parameter(help="Print the findings as JSON", negative="")] = False) -> int:
+    """Say what this machine is, what is installed, and what to do next."""
+    from headrace.cli.doctor import doctor
+
+    return doctor(as_json=json)
 
 
 def _fail(problem: StartupError, code: int) -> int:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headrace.client import (
     AuthenticationError,
@@ -39,25 +39,27 @@ class Remote:
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """A client whose model is chosen: servers of other makers do not know a request without one.
+        """A client whose model is chosen if there is but one: servers of other makers do not know a request without.
+        One that serves several knows best which of them a request is for.
 
         Raises `ConfigError` for an address that makes no sense; every `ClientError` becomes a `RemoteFailed`.
         """
-        with self._connected(self.model) as client:
+        with self.connection() as client:
             if self.model is not None:
                 yield client
                 return
             served = client.models()
-        with self._connected(served[0].id if served else None) as client:
+        with replace(self, model=served[0].id if len(served) == 1 else None).connection() as client:
             yield client
 
     @contextmanager
-    def _connected(self, model: str | None) -> Iterator[Client]:
+    def connection(self, *, not_found: str | None = None) -> Iterator[Client]:
+        """A client as it is described here. `not_found`: what is said to those who ask for what is not there."""
         try:
-            client = Client(self.url, self.api_key, model=model, retry=_RETRY)
+            client = Client(self.url, self.api_key, model=self.model, retry=_RETRY)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        with client, explained(client.base_url):
+        with client, explained(client.base_url, not_found=not_found):
             yield client
 
 
@@ -66,26 +68,39 @@ class RemoteFailed(StartupError):
 
 
 @contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Raises `RemoteFailed` for what a client raises."""
+def explained(url: str, *, not_found: str | None = None) -> Iterator[None]:
+    """Raises `RemoteFailed` for what a client raises, with a hint. `not_found`: the one for a `NotFoundError`."""
     try:
         yield
     except ClientError as error:
-        raise RemoteFailed(f"{error.message}{_hint(error, url)}") from error
+        raise RemoteFailed(f"{error.message}{_hint(error, url, not_found)}") from error
 
 
-def _hint(error: ClientError, url: str) -> str:
+def _hint(error: ClientError, url: str, not_found: str | None) -> str:
     if isinstance(error, ConnectFailed):
         return f"\nNobody answers at {url}. Start a server with: headrace serve; or name another one with --url."
     if isinstance(error, AuthenticationError):
         return "\nSet HEADRACE_API_KEY, or give --api-key."
     if isinstance(error, NotFoundError):
-        return f"\nLook at {url}/v1/models for what is served, or name another server with --url."
+        return "\n" + (not_found or f"Look at {url}/v1/models for what is served, or name another server with --url.")
     if isinstance(error, RateLimitError):
         return "\nThe server has too much to do. Try again later."
     if isinstance(error, ServerError) and error.request_id is not None:
         return f"\nThe server's log calls this request {error.request_id}."
     return ""
+
+
+def text_from_stdin(name: str) -> str:
+    """Standard input, without the line end that editors and `echo` put behind a text; `name` is what it stands for.
+
+    Raises `ConfigError` if it is a terminal, or no text.
+    """
+    if sys.stdin.isatty():
+        raise ConfigError(f"{name} needs a value, or a text on standard input.")
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"standard input is not UTF-8 text ({error}).") from None
 
 
 def shown(text: str) -> str:

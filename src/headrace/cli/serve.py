@@ -7,47 +7,38 @@ this process imports the web framework, begins to answer and loads the tokenizer
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import socket
-import threading
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from headrace.cli.front import SERVE, Front
 from headrace.cli.interrupts import Interrupts
 from headrace.cli.listen import check_tls, is_open_to_others, listening_socket, url_of
+from headrace.cli.loading import ModelLoader
 from headrace.cli.logs import set_up_logging
-from headrace.cli.progress import LoadProgress
 from headrace.cli.throughput import ThroughputLog
-from headrace.cli.welcome import curl_line, ready_line
-from headrace.config.sections import ModelConfig, ServeConfig
+from headrace.cli.welcome import curl_line, ready_lines
+from headrace.config.sections import ServeConfig
 from headrace.core.errors import StartupError
-from headrace.core.request import StepStats
-from headrace.hub import Checkpoint, open_checkpoint
+from headrace.hub import Checkpoint
 from headrace.metrics import Metrics
-from headrace.runtime.process import ProcessEngine
+from headrace.service.served_model import ServedModel
 from headrace.service.services import Services
 
 if TYPE_CHECKING:
     from headrace.jobs import JobService
-    from headrace.service.model_text import ModelText
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 _MOMENT_SECONDS = 0.5
-"""How long the headers of a model on this machine take to read, with room to spare."""
+"""How long the headers of models on this machine take to read, with room to spare."""
 
 _LAST_WORDS_SECONDS = 2.0
-"""How long requests may take to tell their callers that the engine was stopped."""
+"""How long requests may take to tell their callers that the engines were stopped."""
 
 
 def serve_until_stopped(config: ServeConfig, started: float, front: Front = SERVE) -> int:
@@ -72,32 +63,29 @@ class _Serve:
         self._config = config
         self._front = front
         self._listener = listener
-        names = config.model.served_model_name or (config.model.model,)
-        self._metrics = Metrics(names[0], engine_metrics=not config.logging.disable_log_stats)
+        self._metrics = Metrics(engine_metrics=not config.logging.disable_log_stats)
         self._throughput = ThroughputLog(config.logging.log_stats_interval)
-        self._progress = LoadProgress()
-        self._engine: ProcessEngine | None = None
+        self._loader = ModelLoader(config, self._metrics, self._throughput)
+        self._services = Services(self._loader.models, self._metrics)
         self._starting_jobs: asyncio.Task[JobService | None]
-        self._services = Services(model_names=names, model_root=config.model.model, metrics=self._metrics)
 
     async def run(self, started: float) -> None:
-        """Until a signal comes. Raises `StartupError` if the model cannot be loaded."""
+        """Until a signal comes. Raises `StartupError` if a model cannot be loaded."""
         interrupts = Interrupts()
         with interrupts.installed():
-            model = self._config.model
-            finding = _in_thread(open_checkpoint, model.model, revision=model.revision)
-            # A model that is here is found in a moment, and its engine imports torch while this process imports the
-            # web framework. One that must be fetched takes its time, and the server answers meanwhile.
+            self._loader.launch()
+            models = self._loader.eager
+            finding = asyncio.create_task(self._loader.find_all(models), name="find-models")
+            # Models that are here are found in a moment, and their engines import torch while this process imports the
+            # web framework. Those that must be fetched take their time, and the server answers meanwhile.
             await asyncio.wait({finding}, timeout=_MOMENT_SECONDS)
-            opening = asyncio.create_task(self._open(finding, started), name="open-model")
+            opening = asyncio.create_task(self._open(models, finding, started), name="open-models")
             self._starting_jobs = asyncio.create_task(self._start_jobs(), name="start-jobs")
             try:
                 await self._serve(opening, interrupts)
             finally:
                 opening.cancel()
-                self._progress.close()
-                if self._engine is not None:
-                    await self._engine.stop(at_once=True)
+                await self._loader.stop(at_once=True)
 
     async def _serve(self, opening: asyncio.Task[None], interrupts: Interrupts) -> None:
         """Answer until a signal comes, then let what runs come to its end."""
@@ -129,12 +117,12 @@ class _Serve:
         """The job queue, None where this server has no routes for it. Raises `StartupError`."""
         if not self._front.has_jobs:
             return None
-        from headrace.api.runpod.endpoints import DEFAULT
+        from headrace.api.runpod.endpoints import Endpoints
         from headrace.api.runpod.wire import webhook_body
         from headrace.jobs import JobService
 
         config = self._config.jobs
-        jobs = JobService(config, endpoints=(DEFAULT,), render_webhook=webhook_body)
+        jobs = JobService(config, endpoints=Endpoints(self._config.served).queues, render_webhook=webhook_body)
         try:
             await jobs.start()
         except StartupError as problem:
@@ -144,46 +132,23 @@ class _Serve:
             log.warning("%s This server takes no jobs; --jobs-dir gives it a folder of its own.", problem.message)
         return jobs
 
-    async def _open(self, finding: asyncio.Future[Checkpoint], started: float) -> None:
-        """Load the model, open the routes that need it, and say so. The tokenizer is read while the engine loads."""
-        checkpoint = await finding
-        config, model = self._config, self._services.model_names[0]
-        self._engine = engine = ProcessEngine(str(checkpoint.path), config.engine, self._on_step, self._progress)
-        engine.launch()
-        loading = asyncio.create_task(engine.start(), name="engine-start")
-        try:
-            text = await _in_thread(_load_text, config.model, checkpoint)
-            info = await loading
-        finally:
-            loading.cancel()
-
-        from headrace.api.runpod.executor import job_executor
-        from headrace.service.generation import Generator
-
-        self._progress.close()
-        self._metrics.engine_loaded(info)
-        self._services.open(
-            Generator(
-                engine,
-                text.tokenizer,
-                text.template,
-                limits=config.limits,
-                seed=config.seed,
-                defaults=text.sampling_defaults,
-                eos_token_ids=text.eos_token_ids,
-                metrics=self._metrics,
-                model_name=model,
-            )
-        )
+    async def _open(self, models: list[ServedModel], finding: asyncio.Task[list[Checkpoint]], started: float) -> None:
+        """Load the models that are not lazy, run jobs, and say that the server is ready."""
+        await self._loader.load_all(models, await finding)
+        await self._loader.look_at_lazy()
         if (jobs := await self._starting_jobs) is not None:
-            jobs.open(job_executor(self._services, config).execute)
+            from headrace.api.runpod.executor import job_executor
+
+            jobs.open(job_executor(self._services, self._config).execute)
         gc.freeze()  # what is there now stays: looking through it for garbage would hold up every stream for 0.1 s
-        url = url_of(config.http, self._listener)
-        print(ready_line(url, config.http, model, info, time.monotonic() - started))
-        print(curl_line(url, config.http, *self._front.example(model, text)), flush=True)
+        http = self._config.http
+        url = url_of(http, self._listener)
+        for line in ready_lines(url, http, self._services.models, time.monotonic() - started):
+            print(line)
+        print(curl_line(url, http, *self._front.example(self._services.models)), flush=True)
 
     async def _drain(self, serving: asyncio.Task[None], jobs: JobService | None, at_once: asyncio.Event) -> None:
-        """Let running requests and jobs finish, for a while; then stop the engine, which ends the others with an error.
+        """Let running requests and jobs finish, for a while; then stop the engines, which fails what is left.
 
         Jobs that have not finished by then go back into the queue.
         """
@@ -200,46 +165,14 @@ class _Serve:
                 await _stop_jobs(jobs, 0)
             else:
                 await ending
-            if self._engine is not None:
-                await self._engine.stop(at_once=hurry.done())
+            await self._loader.stop(at_once=hurry.done())
             await asyncio.wait({serving}, timeout=0 if hurry.done() else _LAST_WORDS_SECONDS)
         finally:
             hurry.cancel()
             finishing.cancel()
             await asyncio.gather(finishing, serving, hurry, return_exceptions=True)
 
-    def _on_step(self, stats: StepStats) -> None:
-        self._metrics.on_step(stats)
-        self._throughput.on_step(stats)
-
 
 async def _stop_jobs(jobs: JobService | None, grace: float) -> None:
     if jobs is not None:
         await jobs.stop(grace)
-
-
-def _load_text(config: ModelConfig, checkpoint: Checkpoint) -> ModelText:
-    from headrace.service.model_text import load_model_text
-
-    return load_model_text(config, checkpoint)
-
-
-def _in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-    """What `function` returns or raises. Unlike a pool's threads, this one keeps no process from ending."""
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[T] = loop.create_future()
-
-    def settle(how: Callable[[], None]) -> None:
-        if not outcome.done():
-            how()
-
-    def work() -> None:
-        try:
-            how = partial(outcome.set_result, function(*args, **kwargs))
-        except BaseException as problem:
-            how = partial(outcome.set_exception, problem)
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-            loop.call_soon_threadsafe(settle, how)
-
-    threading.Thread(target=work, daemon=True).start()
-    return outcome

@@ -1,4 +1,4 @@
-"""The periodic line that says how busy the engine is."""
+"""The periodic lines that say how busy the engines are."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from headrace.core.request import StepStats
 log = logging.getLogger(__name__)
 
 
-class ThroughputLog:
-    """Adds up steps and logs a line every `interval` seconds in which the engine had work."""
+class Throughput:
+    """Adds up the steps of one engine."""
 
-    def __init__(self, interval: float) -> None:
-        self._interval = interval
+    def __init__(self) -> None:
         self._reset()
 
     def on_step(self, stats: StepStats) -> None:
@@ -32,15 +31,6 @@ class ThroughputLog:
     def had_work(self) -> bool:
         """Whether a step since the last line ran something, or left something waiting."""
         return self._had_work
-
-    async def run(self) -> None:
-        """Log until cancelled."""
-        while True:
-            await asyncio.sleep(self._interval)
-            if self.had_work:
-                log.info("%s", self.take())
-            else:
-                self._reset()
 
     def take(self) -> str:
         """The line for the time since the last one."""
@@ -66,3 +56,32 @@ class ThroughputLog:
         self._prefix_queries = 0
         self._prefix_hits = 0
         self._preemptions = 0
+
+
+class ThroughputLog:
+    """Logs a line for each engine that had work, every `interval` seconds."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._engines: dict[str, Throughput] = {}
+
+    def model(self, name: str) -> Throughput:
+        """For the steps of this model's engine. Lines say which model they are of as soon as there are several."""
+        return self._engines.setdefault(name, Throughput())
+
+    async def run(self) -> None:
+        """Log until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval)
+            for line in self.take():
+                log.info("%s", line)
+
+    def take(self) -> list[str]:
+        """The lines for the time since the last ones."""
+        lines = []
+        for name, throughput in self._engines.items():
+            had_work = throughput.had_work
+            line = throughput.take()
+            if had_work:
+                lines.append(line if len(self._engines) == 1 else f"{name}: {line}")
+        return lines

@@ -12,18 +12,33 @@ import httpx
 from headrace.client import calls
 from headrace.client.async_jobs import AsyncJobs
 from headrace.client.call import Call, StreamCall, check_status, transport_errors
-from headrace.client.calls import Prompt, fields_of
+from headrace.client.calls import Inputs, Prompt, Texts, fields_of
 from headrace.client.errors import ClientError
+from headrace.client.lanes import over_tcp
 from headrace.client.parameters import (
     ChatParameters,
     CompletionParameters,
+    EmbedParameters,
     LegacySampling,
     Message,
+    PoolingParameters,
     SamplingParams,
     TokenizeParameters,
     TokensParameters,
 )
-from headrace.client.results import ChatChunk, ChatCompletion, Completion, Model, Tokenized, TokensCompletion
+from headrace.client.results import (
+    Answer,
+    ChatChunk,
+    ChatCompletion,
+    Classification,
+    Completion,
+    Embeddings,
+    Model,
+    Ranking,
+    Scores,
+    Tokenized,
+    TokensCompletion,
+)
 from headrace.client.retry import Attempts, RetryPolicy
 from headrace.client.settings import DEFAULT_TIMEOUT, LIMITS, Settings
 from headrace.client.streams import StreamReader
@@ -105,7 +120,7 @@ class AsyncClient:
             headers=self._settings.http_headers(),
             timeout=timeout,
             limits=LIMITS,
-            transport=transport,
+            transport=transport or over_tcp(),
         )
         self.jobs = AsyncJobs(self._send)
         """The jobs of the endpoint `default`."""
@@ -202,6 +217,30 @@ class AsyncClient:
             return await self._open(calls.legacy_stream(fields))
         return await self._send(calls.legacy_generate(fields))
 
+    async def embed(self, given: Inputs, **parameters: Unpack[EmbedParameters]) -> Embeddings:
+        """A vector for each text or list of token ids; one for a conversation."""
+        return await self._send(calls.embed(given, self._fields(parameters)))
+
+    async def classify(self, given: Inputs, **parameters: Unpack[PoolingParameters]) -> Classification:
+        """The probability of each class, for each text or list of token ids, or for a conversation."""
+        return await self._send(calls.classify(given, self._fields(parameters)))
+
+    async def score(self, text_1: Texts, text_2: Texts, **parameters: Unpack[PoolingParameters]) -> Scores:
+        """How well texts match: one with each of several, or two lists pair by pair."""
+        return await self._send(calls.score(self._fields(parameters, text_1=text_1, text_2=text_2)))
+
+    async def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        **parameters: Unpack[PoolingParameters],
+    ) -> Ranking:
+        """The documents in the order of their relevance; the first `top_n` of them, if that is given."""
+        fields = self._fields(parameters, query=query, documents=documents, top_n=top_n)
+        return await self._send(calls.rerank(fields))
+
     async def tokenize(self, given: str | Sequence[Message], **parameters: Unpack[TokenizeParameters]) -> Tokenized:
         """The token ids of a text, or of a conversation as the model's chat template renders it."""
         return await self._send(calls.tokenize(given, self._fields(parameters)))
@@ -212,6 +251,13 @@ class AsyncClient:
     async def models(self) -> list[Model]:
         """What is served."""
         return await self._send(calls.models())
+
+    async def post(self, path: str, body: Mapping[str, Any] | bytes) -> Answer:
+        """The answer of any route that takes JSON and gives JSON, as it came. `body`: fields, or JSON text.
+
+        It may be sent twice, as with all methods that generate.
+        """
+        return await self._send(calls.post(path, body))
 
     async def aclose(self) -> None:
         """Close all connections. Open streams end with an error."""

@@ -16,6 +16,7 @@ import msgspec
 
 from headrace.client.errors import ClientError, ConnectFailed, ProtocolError, TimedOut, TransportError
 from headrace.client.refusals import refusal_of_body
+from headrace.client.results import Answer
 from headrace.client.streams import StreamReader
 
 T = TypeVar("T")
@@ -65,6 +66,15 @@ class Call(Generic[T]):
         """Of a response whose body was read. Raises `StatusError` and `ProtocolError`."""
         check_status(response)
         return self.read(response.content)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCall(Call[Answer]):
+    """A call whose result also has what the headers say."""
+
+    def result(self, response: httpx.Response) -> Answer:
+        answer = Call.result(self, response)  # `super()` does not know its class in a dataclass with slots
+        return msgspec.structs.replace(answer, request_id=response.headers.get(REQUEST_ID))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from headrace.client.call import Call, Request, StreamCall, json_body, reading
+from msgspec import Struct
+
+from headrace.client.call import AnswerCall, Call, Request, StreamCall, json_body, reading
 from headrace.client.parameters import Message
-from headrace.client.results import ChatChunk, ChatCompletion, Completion, Model, Result, Tokenized, TokensCompletion
+from headrace.client.results import (
+    Answer,
+    ChatChunk,
+    ChatCompletion,
+    Classification,
+    Completion,
+    Embeddings,
+    Model,
+    Ranking,
+    Result,
+    Scores,
+    Tokenized,
+    TokensCompletion,
+)
 from headrace.client.streams import EventReader, LineReader, StreamReader
+from headrace.client.vectors import read_embeddings
 
 T = TypeVar("T")
 
 Prompt = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
+
+Inputs = Prompt | Sequence[Message]
+"""What pools: texts, token ids, or one conversation."""
+
+Texts = str | Sequence[str]
 
 _EVENTS = "text/event-stream"
 
@@ -37,6 +58,10 @@ _read_texts = reading(_Texts)
 _read_tokenized = reading(Tokenized)
 _read_detokenized = reading(_Detokenized)
 _read_models = reading(_ModelList)
+_read_classes = reading(Classification)
+_read_scores = reading(Scores)
+_read_ranking = reading(Ranking)
+_read_anything = reading(Any)
 
 
 def complete(fields: Mapping[str, Any]) -> Call[Completion]:
@@ -74,6 +99,28 @@ def legacy_stream(fields: Mapping[str, Any]) -> StreamCall[list[str]]:
     return StreamCall(_post("/generate", {**fields, "stream": True}), reader)
 
 
+def embed(given: Inputs, fields: Mapping[str, Any]) -> Call[Embeddings]:
+    """As base64 unless `fields` say otherwise: a quarter of the bytes, and exact."""
+    return Call(_post("/v1/embeddings", {"encoding_format": "base64", **_inputs(given), **fields}), read_embeddings)
+
+
+def classify(given: Inputs, fields: Mapping[str, Any]) -> Call[Classification]:
+    return Call(_post("/classify", {**_inputs(given), **fields}), _read_classes)
+
+
+def score(fields: Mapping[str, Any]) -> Call[Scores]:
+    return Call(_post("/v1/score", fields), _read_scores)
+
+
+def rerank(fields: Mapping[str, Any]) -> Call[Ranking]:
+    return Call(_post("/v1/rerank", fields), _read_ranking)
+
+
+def post(path: str, body: Mapping[str, Any] | bytes) -> Call[Answer]:
+    request = Request(method="POST", path=path, body=body if isinstance(body, bytes) else json_body(body))
+    return AnswerCall(request, lambda text: Answer(body=_read_anything(text)))
+
+
 def tokenize(given: str | Sequence[Message], fields: Mapping[str, Any]) -> Call[Tokenized]:
     subject = {"prompt": given} if isinstance(given, str) else {"messages": given}
     return Call(_post("/tokenize", {**subject, **fields}), _read_tokenized)
@@ -95,6 +142,11 @@ def fields_of(parameters: Mapping[str, Any], model: str | None, **own: Any) -> d
     given = {name: value for name, value in parameters.items() if value is not None}
     extra = given.pop("extra_body", {})
     return {"model": model, **own, **given, **extra}
+
+
+def _inputs(given: Inputs) -> dict[str, Any]:
+    conversation = not isinstance(given, str) and bool(given) and isinstance(given[0], Mapping | Struct)
+    return {"messages" if conversation else "input": given}
 
 
 def _post(path: str, fields: Mapping[str, Any]) -> Request:

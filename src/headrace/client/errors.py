@@ -18,6 +18,8 @@ ClientError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ClientError(Exception):
     """Root of every error that a client raises on purpose."""
@@ -56,6 +58,7 @@ class StatusError(ClientError):
     """The server answered with an error.
 
     `status` is that of HTTP. `type` and `param` are what the error object says of itself, None where it does not.
+    `body`: the whole answer, a JSON value or, where it is none, text cut short.
     `request_id` names the request in the server's log. `retry_after`: seconds, where the server said when to come back.
     """
 
@@ -68,6 +71,7 @@ class StatusError(ClientError):
         param: str | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        body: Any = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -75,6 +79,7 @@ class StatusError(ClientError):
         self.param = param
         self.request_id = request_id
         self.retry_after = retry_after
+        self.body = body
 
 
 class BadRequestError(StatusError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -24,11 +24,16 @@ PAUSE_SECONDS = 0.1
 """Between polls that brought nothing: there are servers that do not wait."""
 
 
+class _JobList(Result, frozen=True):
+    jobs: list[Job]
+
+
 class _Purged(Result, frozen=True):
     removed: int
 
 
 _read_job = reading(Job)
+_read_jobs = reading(_JobList)
 _read_page = reading(JobPage)
 _read_health = reading(JobHealth)
 _read_purged = reading(_Purged)
@@ -65,6 +70,11 @@ class JobCalls:
 
     def health(self) -> Call[JobHealth]:
         return Call(Request(method="GET", path=f"{self._root}/health"), _read_health)
+
+    def list(self, status: str | None, limit: int | None) -> Call[Sequence[Job]]:
+        given = {"status": status, "limit": None if limit is None else str(limit)}
+        query = {name: value for name, value in given.items() if value is not None}
+        return Call(Request(method="GET", path=f"{self._root}/jobs", query=query), lambda body: _read_jobs(body).jobs)
 
     def page(self, job_id: str, offset: int) -> Call[JobPage]:
         """Repeatable, as an offset leaves the server's own cursor alone."""

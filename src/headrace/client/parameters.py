@@ -41,6 +41,7 @@ class Sampling(TypedDict, total=False):
     use_beam_search: bool
     length_penalty: float
     early_stopping: bool | Literal["never"]
+    structured_outputs: Mapping[str, Any]
 
 
 class LegacySampling(Sampling, total=False):
@@ -103,6 +104,33 @@ class ChatParameters(Generation, total=False):
 
 class TokensParameters(Common, total=False):
     output_mode: Literal["tokens", "text"]
+
+
+class PoolingParameters(TypedDict, total=False):
+    """What the routes know that answer with vectors and scores.
+
+    `use_activation`: whether vectors are normalised and scores activated; default: as the model has it.
+    """
+
+    model: str
+    user: str
+    request_id: str
+    priority: int
+    cache_salt: str
+    truncate_prompt_tokens: int
+    truncation_side: Literal["left", "right"]
+    add_special_tokens: bool
+    use_activation: bool
+    extra_body: Mapping[str, Any]
+
+
+class EmbedParameters(PoolingParameters, total=False):
+    """`dimensions`: how many values of each vector are kept, by models made for that."""
+
+    dimensions: int
+    add_generation_prompt: bool
+    chat_template: str
+    chat_template_kwargs: Mapping[str, Any]
 
 
 class TokenizeParameters(TypedDict, total=False):

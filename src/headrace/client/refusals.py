@@ -49,6 +49,7 @@ def _refusal(status: int, said: Any, request_id: str | None, retry_after: float 
         param=param,
         request_id=request_id,
         retry_after=retry_after,
+        body=said,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
@@ -216,6 +216,98 @@ class TokensCompletion(Result, frozen=True):
     def token_ids(self) -> list[int]:
         """The ids of the first choice; none in a chunk that has no choice."""
         return self.choices[0].token_ids if self.choices else []
+
+
+class Embedding(Result, frozen=True):
+    """`index` says which input it is of; `vector`, on the wire "embedding", has float32 values."""
+
+    index: int
+    vector: list[float] = field(name="embedding")
+
+
+class Embeddings(Result, frozen=True):
+    """An answer of /v1/embeddings, one for each input, in their order. `created` in Unix seconds."""
+
+    data: list[Embedding]
+    id: str = ""
+    created: int = 0
+    model: str = ""
+    usage: Usage | None = None
+
+    @property
+    def vectors(self) -> list[list[float]]:
+        return [embedding.vector for embedding in self.data]
+
+
+class ClassifiedInput(Result, frozen=True):
+    """`label` is the name of the likeliest class, None if the model names none; `probs` has one for each class."""
+
+    index: int
+    probs: list[float]
+    label: str | None = None
+    num_classes: int = 0
+
+
+class Classification(Result, frozen=True):
+    """An answer of /classify, one for each input, in their order."""
+
+    data: list[ClassifiedInput]
+    id: str = ""
+    created: int = 0
+    model: str = ""
+    usage: Usage | None = None
+
+    @property
+    def labels(self) -> list[str | None]:
+        return [classified.label for classified in self.data]
+
+
+class Score(Result, frozen=True):
+    index: int
+    score: float
+
+
+class Scores(Result, frozen=True):
+    """An answer of /v1/score, one for each pair, in their order."""
+
+    data: list[Score]
+    id: str = ""
+    created: int = 0
+    model: str = ""
+    usage: Usage | None = None
+
+    @property
+    def scores(self) -> list[float]:
+        return [pair.score for pair in self.data]
+
+
+class RankedDocument(Result, frozen=True):
+    """`index` is the place of the document in the request."""
+
+    index: int
+    relevance_score: float
+    document: Any = None
+
+
+class Ranking(Result, frozen=True):
+    """An answer of /v1/rerank: the documents, the most relevant first."""
+
+    results: list[RankedDocument]
+    id: str = ""
+    model: str = ""
+    usage: Usage | None = None
+
+    @property
+    def order(self) -> list[int]:
+        """Places of the documents in the request, that of the most relevant first."""
+        return [ranked.index for ranked in self.results]
+
+
+class Answer(Result, frozen=True):
+    """What the server says to any request, as it came: a JSON value. `request_id` names it in the server's log."""
+
+    body: Any
+    request_id: str | None = None
 
 
 class Tokenized(Result, frozen=True):

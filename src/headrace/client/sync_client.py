@@ -11,18 +11,32 @@ import httpx
 
 from headrace.client import calls
 from headrace.client.call import Call, StreamCall, check_status, transport_errors
-from headrace.client.calls import Prompt, fields_of
+from headrace.client.calls import Inputs, Prompt, Texts, fields_of
 from headrace.client.errors import ClientError
 from headrace.client.parameters import (
     ChatParameters,
     CompletionParameters,
+    EmbedParameters,
     LegacySampling,
     Message,
+    PoolingParameters,
     SamplingParams,
     TokenizeParameters,
     TokensParameters,
 )
-from headrace.client.results import ChatChunk, ChatCompletion, Completion, Model, Tokenized, TokensCompletion
+from headrace.client.results import (
+    Answer,
+    ChatChunk,
+    ChatCompletion,
+    Classification,
+    Completion,
+    Embeddings,
+    Model,
+    Ranking,
+    Scores,
+    Tokenized,
+    TokensCompletion,
+)
 from headrace.client.retry import Attempts, RetryPolicy
 from headrace.client.settings import DEFAULT_TIMEOUT, LIMITS, Settings
 from headrace.client.streams import StreamReader
@@ -207,6 +221,30 @@ class Client:
             return self._open(calls.legacy_stream(fields))
         return self._send(calls.legacy_generate(fields))
 
+    def embed(self, given: Inputs, **parameters: Unpack[EmbedParameters]) -> Embeddings:
+        """A vector for each text or list of token ids; one for a conversation."""
+        return self._send(calls.embed(given, self._fields(parameters)))
+
+    def classify(self, given: Inputs, **parameters: Unpack[PoolingParameters]) -> Classification:
+        """The probability of each class, for each text or list of token ids, or for a conversation."""
+        return self._send(calls.classify(given, self._fields(parameters)))
+
+    def score(self, text_1: Texts, text_2: Texts, **parameters: Unpack[PoolingParameters]) -> Scores:
+        """How well texts match: one with each of several, or two lists pair by pair."""
+        return self._send(calls.score(self._fields(parameters, text_1=text_1, text_2=text_2)))
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        **parameters: Unpack[PoolingParameters],
+    ) -> Ranking:
+        """The documents in the order of their relevance; the first `top_n` of them, if that is given."""
+        fields = self._fields(parameters, query=query, documents=documents, top_n=top_n)
+        return self._send(calls.rerank(fields))
+
     def tokenize(self, given: str | Sequence[Message], **parameters: Unpack[TokenizeParameters]) -> Tokenized:
         """The token ids of a text, or of a conversation as the model's chat template renders it."""
         return self._send(calls.tokenize(given, self._fields(parameters)))
@@ -217,6 +255,13 @@ class Client:
     def models(self) -> list[Model]:
         """What is served."""
         return self._send(calls.models())
+
+    def post(self, path: str, body: Mapping[str, Any] | bytes) -> Answer:
+        """The answer of any route that takes JSON and gives JSON, as it came. `body`: fields, or JSON text.
+
+        It may be sent twice, as with all methods that generate.
+        """
+        return self._send(calls.post(path, body))
 
     def close(self) -> None:
         """Close all connections. Open streams end with an error."""

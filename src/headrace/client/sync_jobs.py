@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -111,6 +111,10 @@ class Jobs:
     def status(self, job_id: str) -> Job:
         """The job as it is, with its output if it is complete. Raises `NotFoundError` once it is forgotten."""
         return self._send(self._calls.status(job_id))
+
+    def list(self, *, status: str | None = None, limit: int | None = None) -> Sequence[Job]:
+        """Jobs without their output, the newest first: those in one state, `limit` at most (1 to 1000; default 100)."""
+        return self._send(self._calls.list(status, limit))
 
     def stream(self, job_id: str, *, offset: int = 0) -> JobStream:
         """The chunks of the job's output from number `offset` on, as they come."""

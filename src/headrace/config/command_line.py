@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter, Token
@@ -59,6 +59,13 @@ def serve_app(action: Callable[[Words], Any], *, usage: str = USAGE) -> App:
     return app
 
 
+def knob_parameters(names: Iterable[str]) -> Iterator[inspect.Parameter]:
+    """Flags of `serve` for another command that loads a model itself. What they are given are `Words`."""
+    for name in names:
+        knob = all_knobs()[name]
+        yield _parameter(name, _annotation(knob, Group(knob.title)))
+
+
 def explain(problem: CycloptsError) -> ConfigError:
     """The error for the terminal, with a suggestion where a flag of `serve` is unknown."""
     if isinstance(problem, MissingArgumentError) and problem.argument is not None:
@@ -71,9 +78,12 @@ def explain(problem: CycloptsError) -> ConfigError:
     return ConfigError(str(problem))
 
 
-def suggestion(word: str, spell: Callable[[str], str]) -> str:
-    """The end of a sentence about an unknown flag or key: "; did you mean --port?", or where to look."""
-    known = [*all_knobs(), *UNIMPLEMENTED, "config"]
+def suggestion(word: str, spell: Callable[[str], str], *also: str) -> str:
+    """The end of a sentence about an unknown flag or key: "; did you mean --port?", or where to look.
+
+    `also`: names beside the flags that it may have been meant for.
+    """
+    known = [*also, *all_knobs(), *UNIMPLEMENTED, "config"]
     known += [f"no_{name}" for name, knob in all_knobs().items() if knob.rules.kind is bool]
     close = difflib.get_close_matches(word.replace("-", "_").casefold(), known, n=1)
     return f"; did you mean {spell(close[0])}?" if close else "; see headrace serve --help."
@@ -88,7 +98,7 @@ def _parameters(groups: Mapping[str, Group]) -> Iterator[inspect.Parameter]:
     yield _parameter("positional", Annotated[str | None, Parameter(show=False)], inspect.Parameter.POSITIONAL_ONLY)
     for knob in all_knobs().values():
         yield _parameter(knob.name, _annotation(knob, groups[knob.title]))
-    config = Parameter(group=groups[GENERAL], help="A YAML file of flags.", negative_iterable="", metavar="FILE.yaml")
+    config = Parameter(group=groups[GENERAL], help="A YAML file of flags, and of several models if wanted.", negative_iterable="", metavar="FILE.yaml")
     yield _parameter("config", Annotated[list[str] | None, config])
     for name, flag in UNIMPLEMENTED.items():
         yield _parameter(name, _refused_annotation(flag))

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-from headrace.config.rules import Short, Size, Spellings, at_least, check_fields, power_of_two
+from headrace.config.pooler import read_pooler_config
+from headrace.config.rules import Alias, Short, Size, Spellings, at_least, check_fields, power_of_two
+from headrace.core.errors import ConfigError
 
 _FLOATS = {"half": "float16", "float": "float32"}
 
 
+_TASKS = {
+    "generate": ("generate", "none"),
+    "embed": ("pooling", "embed"),
+    "classify": ("pooling", "classify"),
+    "score": ("pooling", "classify"),
+}
+"""The runner and the conversion that `--task` stands for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """What the engine computes with, keeps in memory and runs in a step."""
+    """What the engine computes, what with, keeps in memory and runs in a step."""
 
+    runner: Literal["auto", "generate", "pooling"] = "auto"
+    """What the model is for: new text, or vectors and scores; auto: what its files say."""
+    convert: Literal["auto", "none", "embed", "classify"] = "auto"
+    """What a model that pools makes: vectors or scores; auto: what its files say."""
+    task: Annotated[Literal["auto", "generate", "embed", "classify", "score"], Spellings({"embedding": "embed"})] = (
+        "auto"
+    )
+    """Runner and conversion in one word, as older versions of vLLM had it; 'score' is as 'classify'."""
+    pooler_config: Annotated[dict[str, Any], Alias("override_pooler_config")] = field(default_factory=dict)
+    """JSON object: pooling_type (CLS, LAST, MEAN), use_activation, dimensions, task, logit_mean, logit_sigma."""
+    hf_overrides: dict[str, Any] = field(default_factory=dict)
+    """JSON object laid over the model's config.json."""
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], Spellings(_FLOATS)] = "auto"
-    """Precision of the weights; auto: the file's own, if the kernels know it. 'half' is float16, 'float' is float32."""
+    """Precision of the weights; auto: the file's own, but of encoders on native kernels int16. 'half' is float16."""
     quantization: Annotated[Literal["int8", "int4"] | None, Short("-q")] = None
     """Round the weights of a float checkpoint to 8 or 4 bits, in groups of 32 (native kernels only)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -45,3 +68,16 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        read_pooler_config(self.pooler_config)
+        runner, convert = _TASKS.get(self.task, ("auto", "auto"))
+        for flag, value, same in (("--runner", self.runner, runner), ("--convert", self.convert, convert)):
+            if "auto" not in (value, same) and value != same:
+                raise ConfigError(
+                    f"--task {self.task} and {flag} {value} contradict each other; leave one of them out."
+                )
+
+    @property
+    def wanted_role(self) -> tuple[str, str]:
+        """Runner and conversion, whichever flags they were asked for with; either can be "auto"."""
+        runner, convert = _TASKS.get(self.task, (self.runner, self.convert))
+        return runner, convert

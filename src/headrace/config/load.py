@@ -14,9 +14,13 @@ from cyclopts.exceptions import CycloptsError
 from headrace.config.command_line import Words, explain, serve_app, suggestion
 from headrace.config.knobs import all_knobs, build, flag_of, names_by_alias
 from headrace.config.sections import ServeConfig
+from headrace.config.served import OF_ONE_MODEL, read_models, with_companion
 from headrace.config.unimplemented import UNIMPLEMENTED
 from headrace.config.values import read_value
 from headrace.core.errors import ConfigError
+
+MODELS = "models"
+"""The one key of a YAML file that is no flag: the list of models to serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,21 @@ def config_of(words: Words, environment: Mapping[str, str]) -> ServeConfig:
         given |= _from_yaml(Path(files[0]))
     given |= _from_command_line(words)
     knobs = all_knobs()
+    models = given.pop(MODELS, None)
     for name, flag in UNIMPLEMENTED.items():
         if name in given:
             flag.check(given[name].raw, given[name].label)
-    return build(
-        {name: read_value(knobs[name].rules, value.raw, value.label) for name, value in given.items() if name in knobs}
-    )
+    values = {
+        name: read_value(knobs[name].rules, value.raw, value.label) for name, value in given.items() if name in knobs
+    }
+    if models is not None:
+        for name in OF_ONE_MODEL:
+            if name in given:
+                raise ConfigError(f"{given[name].label}: with several models, give it in the entry that it is for.")
+        values[MODELS] = read_models(models.raw, models.label, values)
+    elif "model" not in given:
+        values[MODELS] = with_companion(values)
+    return build(values)
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Given]]:
@@ -66,8 +79,9 @@ def _from_yaml(path: Path) -> dict[str, Given]:
     for key, raw in _read_yaml(path).items():
         name = str(key).removeprefix("--").replace("-", "_")
         name = names_by_alias().get(name, name)
-        if name not in all_knobs() and name not in UNIMPLEMENTED:
-            raise ConfigError(f"unknown key {key!r} in {path}{suggestion(name, lambda known: known.replace('_', '-'))}")
+        if name not in all_knobs() and name not in UNIMPLEMENTED and name != MODELS:
+            hint = suggestion(name, lambda known: known.replace("_", "-"), MODELS)
+            raise ConfigError(f"unknown key {key!r} in {path}{hint}")
         if name in given:
             raise ConfigError(f"{key!r} stands twice in {path}.")
         given[name] = Given(raw, f"{key!r} in {path}")

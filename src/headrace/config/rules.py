@@ -149,17 +149,21 @@ class FieldRules:
 
 @functools.cache
 def rules_of(section: type[Any]) -> dict[str, FieldRules]:
-    """The rules of each field of a section, by name. Fields that are sections themselves are left out."""
+    """The rules of each field of a section, by name. Fields that are sections themselves, or lists of them, are left
+    out.
+    """
     hints = get_type_hints(section, include_extras=True)
-    return {
-        known.name: _read_rules(hints[known.name]) for known in fields(section) if not is_dataclass(hints[known.name])
-    }
+    return {known.name: _read_rules(hints[known.name]) for known in fields(section) if not _nests(hints[known.name])}
 
 
 def check_fields(section: object) -> None:
     """For a section's `__post_init__`. Raises `ConfigError`, naming the field and what is allowed."""
     for name, rules in rules_of(type(section)).items():  # type: ignore[arg-type]  # mypy takes no class for hashable
         rules.check(getattr(section, name), name)
+
+
+def _nests(hint: Any) -> bool:
+    return is_dataclass(hint) or (get_origin(hint) is tuple and is_dataclass(get_args(hint)[0]))
 
 
 def _read_rules(hint: Any) -> FieldRules:

@@ -25,6 +25,7 @@ from headrace.config.rules import (
     check_fields,
 )
 from headrace.config.runpod import RunpodConfig
+from headrace.config.structured import StructuredOutputsConfig, read_structured_outputs
 from headrace.core.errors import ConfigError
 
 
@@ -43,7 +44,19 @@ class ModelConfig:
     revision: Annotated[str | None, NOT_EMPTY] = None
     """Branch, tag or commit on the Hub."""
     chat_template: Annotated[str | None, NOT_EMPTY] = None
-    """A Jinja file, or the template itself."""
+    """A Jinja file, the template itself, or a built-in one: chatml, hermes."""
+    chat_template_content_format: Literal["auto", "string", "openai"] = "auto"
+    """What the template takes message content to be: text, or a list of parts; auto: told from the template."""
+    tool_call_parser: Annotated[str | None, NOT_EMPTY] = None
+    """Format of the model's tool calls: hermes, llama3_json, mistral, pythonic, qwen3_coder, … or one of a plug-in."""
+    tool_parser_plugin: str = ""
+    """A Python file that defines TOOL_FORMATS, further formats of tool calls by name."""
+    tool_strict_level: Literal["auto", "function", "parameter"] = "auto"
+    """Calls under tool_choice auto: of strict tools constrained; all to the names, or to names and parameters."""
+    structured_outputs_config: dict[str, Any] = field(default_factory=dict)
+    """JSON object for all structured outputs: disable_any_whitespace, enable_in_reasoning, … (backend: any will do)."""
+    reasoning_parser: Annotated[str | None, NOT_EMPTY] = None
+    """Format of the model's reasoning: deepseek_r1, qwen3, mistral, granite, …; it is answered apart from the text."""
     generation_config: Annotated[str, NOT_EMPTY] = "auto"
     """Default sampling values: 'auto' takes the model's generation_config.json, 'vllm' takes none, else a folder."""
     override_generation_config: dict[str, Any] = field(default_factory=dict)
@@ -54,6 +67,13 @@ class ModelConfig:
         for flag, text in (("--tokenizer", self.tokenizer), ("--chat-template", self.chat_template)):
             if self.tokens_only and text is not None:
                 raise ConfigError(f"--tokens-only and {flag} exclude each other: no text is made without a tokenizer.")
+        read_structured_outputs(self.structured_outputs_config)  # raises what is to be raised
+        if self.tool_strict_level != "auto" and self.tool_call_parser is None:
+            raise ConfigError("--tool-strict-level needs --tool-call-parser: the format of the calls to constrain.")
+
+    @property
+    def structured_outputs(self) -> StructuredOutputsConfig:
+        return read_structured_outputs(self.structured_outputs_config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +163,12 @@ class ApiConfig:
     """Role of the messages in chat responses."""
     default_chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """JSON object of template variables; a request's own win."""
+    trust_request_chat_template: bool = False
+    """Take chat templates from requests; they are rendered in a process with bounded time and memory."""
+    enable_auto_tool_choice: bool = False
+    """Let the model decide whether to call tools; needs --tool-call-parser."""
+    exclude_tools_when_tool_choice_none: bool = False
+    """Show the model no tools when a request's tool_choice is none."""
     return_tokens_as_token_ids: bool = False
     """Show tokens in logprobs as token_id:<id>, unless a request says otherwise."""
     enable_tokenizer_info_endpoint: bool = False
@@ -186,8 +212,26 @@ class LoggingConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModelConfig:
+    """One model of a server: what each has for itself. `lazy`: it is loaded when the first request asks for it."""
+
+    model: ModelConfig
+    engine: EngineConfig
+    limits: LimitsConfig
+    lazy: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What requests may call it by; responses show the first."""
+        return self.model.served_model_name or (self.model.model,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeConfig:
-    """The whole tree, complete at birth and never changed."""
+    """The whole tree, complete at birth and never changed.
+
+    With several `models`, those are served, and `model`, `engine` and `limits` are of no further meaning.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -199,6 +243,19 @@ class ServeConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: int = 0
     """Seed from which unseeded requests draw theirs."""
+    isolate: bool = False
+    """Give each of several models an engine process of its own."""
+    models: tuple[ServedModelConfig, ...] = ()
+
+    @property
+    def served(self) -> tuple[ServedModelConfig, ...]:
+        """The models to serve, at least one; the first of those that can do it answers requests that name none."""
+        return self.models or (ServedModelConfig(model=self.model, engine=self.engine, limits=self.limits),)
 
     def __post_init__(self) -> None:
         check_fields(self)
+        names = [name for served in self.models for name in served.names]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ConfigError(f"models: {twice!r} is the name of two models; give one of them another `name`.")
+        if self.api.enable_auto_tool_choice and all(served.model.tool_call_parser is None for served in self.served):
+            raise ConfigError("--enable-auto-tool-choice needs --tool-call-parser: the format of the model's calls.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from headrace.core.pooling import PoolingInfo, PoolingOutput
 from headrace.core.sampling import EarlyStopping, TokenSampling
 
 
@@ -107,7 +108,11 @@ class SequenceOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStats:
-    """State of the engine after a step, and what the step did. Durations in seconds, counts in tokens."""
+    """State of the engine after a step, and what the step did. Durations in seconds, counts in tokens.
+
+    `masked_tokens` are those tokens that had to follow a grammar, and `mask_seconds` what it took, beside the forward
+    pass, to find what was allowed in their place.
+    """
 
     running: int = 0
     waiting: int = 0
@@ -117,20 +122,29 @@ class StepStats:
     prefix_queries: int = 0
     prefix_hits: int = 0
     preemptions: int = 0
+    masked_tokens: int = 0
+    mask_seconds: float = 0.0
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """Everything one step of the engine has to tell: new tokens, endings, and its statistics."""
+    """Everything one step of the engine has to tell: new tokens, endings, and its statistics.
+
+    An engine that generates fills `sequences`, one that pools `pooled`.
+    """
 
     sequences: list[SequenceOutput]
     stats: StepStats
+    pooled: list[PoolingOutput] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """What an engine says of itself once its model is loaded."""
+    """What an engine says of itself once its model is loaded.
+
+    `pooling` is there if it pools, in place of generating. It then keeps nothing between steps: `num_blocks` is 0.
+    """
 
     architecture: str
     vocab_size: int
@@ -141,6 +155,7 @@ class EngineInfo:
     block_size: int
     num_blocks: int
     load_seconds: float
+    pooling: PoolingInfo | None = None
 
     @property
     def kv_capacity(self) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeGuard
 
 from headrace.core.errors import BadRequest
+from headrace.core.structured import StructuredOutputsParams
 
 GREEDY_BELOW = 1e-5
 """Temperatures below this mean greedy decoding."""
@@ -45,6 +46,8 @@ class SamplingParams:
     best first. A search looks at raw log-probabilities and ends beams at the model's end-of-sequence token alone:
     what else shapes sampling (temperature, penalties, biases, seed) or ends an answer (`stop`, `stop_token_ids`,
     `min_tokens`) has no effect on it. `length_penalty` and `early_stopping` are for it alone.
+
+    `structured_outputs` is the form that every answer must have; a search cannot hold to one.
     """
 
     n: int = 1
@@ -75,6 +78,7 @@ class SamplingParams:
     use_beam_search: bool = False
     length_penalty: float = 1.0
     early_stopping: EarlyStopping = False
+    structured_outputs: StructuredOutputsParams | None = None
 
     def __post_init__(self) -> None:
         for known in fields(self):
@@ -111,6 +115,8 @@ class SamplingParams:
             raise BadRequest("allowed_token_ids must not be empty.", parameter="allowed_token_ids", value=[])
         self._check_number_of_answers()
         self._check_logprob_token_ids()
+        if self.structured_outputs is not None and self.use_beam_search:
+            raise self.structured_outputs.refusal("not available with use_beam_search.")
 
     def _check_number_of_answers(self) -> None:
         if self.best_of is not None and self.best_of < self.n:
@@ -173,6 +179,7 @@ class TokenSampling:
     context. `eos_token_id` ends a sequence unless `ignore_eos`; `stop_token_ids` always do.
     `bad_words_ids` are token phrases: when the output ends with all but the last id of one, its last id is banned.
     `logprob_token_ids`, where given, are reported at each position in place of the `logprobs` best.
+    `grammar`, in llguidance's notation, is what the whole output must follow.
     """
 
     temperature: float
@@ -194,6 +201,7 @@ class TokenSampling:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     logprob_token_ids: tuple[int, ...] | None = None
+    grammar: str | None = None
 
     @property
     def greedy(self) -> bool:
@@ -239,6 +247,7 @@ _NULLABLE = {
     "prompt_logprobs",
     "allowed_token_ids",
     "logprob_token_ids",
+    "structured_outputs",
 }
 _STRINGS = {"bad_words", "stop"}
 _TOKEN_LISTS = {"stop_token_ids", "allowed_token_ids", "logprob_token_ids"}
@@ -259,6 +268,8 @@ def _check_type(name: str, value: object) -> None:
         _wrong_type(name, "a list of token ids", value)
     elif name == "early_stopping" and not (isinstance(value, bool) or value == "never"):
         _wrong_type(name, 'true, false, "never" or null', value)
+    elif name == "structured_outputs" and not isinstance(value, StructuredOutputsParams):
+        _wrong_type(name, "a StructuredOutputsParams", value)
     elif name == "logit_bias" and not (isinstance(value, Mapping) and all(map(_is_bias, value.items()))):
         _wrong_type(name, "a map of token ids to finite numbers", value)
 

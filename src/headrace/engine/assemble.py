@@ -1,4 +1,4 @@
-"""From a checkpoint and the flags to a decoder: on which device, on which kernels, in which precision."""
+"""From a checkpoint and the flags to a model: on which device, on which kernels, in which precision."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ import torch
 
 from headrace.config.engine import EngineConfig
 from headrace.core.errors import ConfigError
-from headrace.engine.machine import usable_cores
+from headrace.core.machine import usable_cores
 from headrace.hub import Checkpoint, WeightFormat
 from headrace.kernels import select_ops
 from headrace.kernels.cpu import CpuKernels, NoNativeLibrary, load_cpu_kernels
-from headrace.models import Decoder, NativeDecoder, TorchDecoder, WeightStorage, read_blueprint
+from headrace.models import (
+    Blueprint,
+    Decoder,
+    Encoder,
+    EncoderBlueprint,
+    NativeDecoder,
+    NativeEncoder,
+    TorchDecoder,
+    TorchEncoder,
+    WeightStorage,
+)
 
 log = logging.getLogger(__name__)
 
@@ -31,21 +41,36 @@ def select_device(config: EngineConfig) -> torch.device:
 
 
 def build_decoder(
-    checkpoint: Checkpoint, config: EngineConfig, device: torch.device, kernels: CpuKernels | None
+    blueprint: Blueprint, checkpoint: Checkpoint, config: EngineConfig, device: torch.device, kernels: CpuKernels | None
 ) -> Decoder[Any]:
-    """The decoder without its weights, on the native `kernels` if there are some. Raises `BadCheckpoint` or
-    `ConfigError`.
-    """
-    blueprint = read_blueprint(checkpoint.config)
+    """The decoder without its weights, on the native `kernels` if there are some. Raises `ConfigError`."""
     if kernels is not None:
         return NativeDecoder(blueprint, kernels, _weight_storage(config, checkpoint))
-    if config.quantization is not None:
-        raise ConfigError(
-            f"--quantization {config.quantization} needs the native CPU kernels, and these are the reference kernels."
-        )
-    return TorchDecoder(
-        blueprint, select_ops(device), dtype=_torch_dtype(config.dtype, checkpoint, device), device=device
-    )
+    return TorchDecoder(blueprint, select_ops(device), dtype=_torch_dtype(config, checkpoint, device), device=device)
+
+
+def build_encoder(
+    blueprint: EncoderBlueprint,
+    checkpoint: Checkpoint,
+    config: EngineConfig,
+    device: torch.device,
+    kernels: CpuKernels | None,
+) -> Encoder:
+    """The same for an encoder. Where nothing is said of its precision, the native kernels keep it as 16-bit integers: a
+    vector's cosine with the exact one stays above 0.9999, and it is made in two thirds of the time.
+    """
+    if kernels is not None:
+        storage = _weight_storage(config, checkpoint)
+        if storage is WeightStorage.AS_STORED:
+            storage = WeightStorage.INT16
+        return NativeEncoder(blueprint, kernels, storage)
+    return TorchEncoder(blueprint, select_ops(device), dtype=_torch_dtype(config, checkpoint, device), device=device)
+
+
+def share_threads(config: EngineConfig, device: torch.device, kernels: CpuKernels | None) -> None:
+    """Have torch use the cores on a CPU, unless the library's threads do: beside them it would only take turns."""
+    if device.type == "cpu":
+        torch.set_num_threads(1 if kernels is not None else config.threads or usable_cores())
 
 
 def select_native_kernels(config: EngineConfig, device: torch.device) -> CpuKernels | None:
@@ -80,13 +105,17 @@ def _weight_storage(config: EngineConfig, checkpoint: Checkpoint) -> WeightStora
     return WeightStorage(config.quantization)
 
 
-def _torch_dtype(wanted: str, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
+def _torch_dtype(config: EngineConfig, checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
     """`auto` is half precision on a GPU: the checkpoint's own kind if it has one, else bfloat16, whose range is that of
     float32. The reference kernels on a CPU are fastest in float32.
     """
+    if config.quantization is not None:
+        raise ConfigError(
+            f"--quantization {config.quantization} needs the native CPU kernels, and these are the reference kernels."
+        )
     dtypes = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    if wanted != "auto":
-        return dtypes[wanted]
+    if config.dtype != "auto":
+        return dtypes[config.dtype]
     if device.type == "cpu":
         return torch.float32
     if checkpoint.format is WeightFormat.GGUF:

@@ -11,7 +11,7 @@ import torch
 
 from headrace.config.engine import EngineConfig
 from headrace.core.errors import ConfigError
-from headrace.engine.machine import usable_memory
+from headrace.core.machine import usable_memory
 from headrace.models.decoder import KvLayout
 from headrace.models.spec import DecoderSpec
 
@@ -68,15 +68,20 @@ def block_bytes(spec: DecoderSpec, layout: KvLayout) -> int:
     return 2 * spec.num_layers * layout.block_bytes
 
 
-def size_cache(spec: DecoderSpec, config: EngineConfig, layout: KvLayout, device: torch.device) -> tuple[int, int]:
+def size_cache(
+    spec: DecoderSpec, config: EngineConfig, layout: KvLayout, device: torch.device, memory_share: float = 1.0
+) -> tuple[int, int]:
     """How many blocks to keep and how long a sequence may get: `(num_blocks, max_model_len)`.
+
+    `memory_share`: the part of the default amount of memory that may be taken, where the config names none.
 
     Raises `ConfigError` if a sequence of the length asked for does not fit.
     """
     per_block = block_bytes(spec, layout)
     memory = config.kv_cache_memory_bytes
     if memory is None:
-        memory = _default_memory(-(-DEFAULT_CPU_TOKENS // config.block_size) * per_block, device)
+        least = -(-DEFAULT_CPU_TOKENS // config.block_size) * per_block
+        memory = _default_memory(least, device, memory_share)
     num_blocks = memory // per_block
     capacity = num_blocks * config.block_size
     if capacity < config.block_size:
@@ -108,11 +113,11 @@ def size_cache(spec: DecoderSpec, config: EngineConfig, layout: KvLayout, device
     return num_blocks, config.max_model_len
 
 
-def _default_memory(least: int, device: torch.device) -> int:
+def _default_memory(least: int, device: torch.device, share: float) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return int(free * DEFAULT_CUDA_SHARE)
-    return max(least, int(usable_memory() * DEFAULT_CPU_SHARE))
+        return int(free * DEFAULT_CUDA_SHARE * share)
+    return max(least, int(usable_memory() * DEFAULT_CPU_SHARE * share))
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from headrace.core.errors import EngineError
 from headrace.core.request import TokenLogprobs
 from headrace.engine.batch import Batch, build_batch
+from headrace.engine.grammar_masks import GrammarMasks
 from headrace.engine.kv_cache import KvCache
 from headrace.engine.sampler import Sampler
 from headrace.models.decoder import Decoder
 from headrace.schedule.plan import PlanRow, RowResult, StepPlan, StepResult
+
+if TYPE_CHECKING:
+    from headrace.grammar.masks import TokenMasks
 
 PROMPT_LOGITS = 1 << 24
 """Most logits held at once for prompt logprobs (64 MB of float32)."""
@@ -28,14 +32,18 @@ class Runner:
         self._kv_cache = kv_cache
         self._kv_view = model.kv_view(kv_cache.memory, kv_cache.layout)
         self._sampler = sampler
+        self._masks = GrammarMasks(model.spec.vocab_size)
         self._device = device
 
     @torch.inference_mode()
     def run(self, plan: StepPlan) -> StepResult:
         self._kv_cache.copy_blocks(plan.block_copies)
         batch = build_batch(plan, self._kv_cache.layout.block_size, self._device)
+        sampling = [index for index, row in enumerate(batch.rows) if row.samples]
+        filling = self._masks.start([batch.rows[index] for index in sampling])
         hidden = self._model.forward(batch.token_ids, batch.attention, self._kv_view)
-        results = self._sample(batch, hidden)
+        masks = None if filling is None else filling.result()
+        results = self._sample(batch, hidden, sampling, masks)
         for index, row in enumerate(batch.rows):
             if (owed_from := row.prompt_logprobs_from) is not None:
                 chunk = hidden[batch.attention.query_start[index] : batch.attention.query_start[index + 1]]
@@ -48,23 +56,26 @@ class Runner:
         in_plan_order = [RowResult()] * len(results)
         for index, result in zip(batch.plan_index, results, strict=True):
             in_plan_order[index] = result
-        return StepResult(in_plan_order)
+        return StepResult(in_plan_order, 0.0 if masks is None else masks.seconds)
 
     @torch.inference_mode()
     def scrub(self, rows: Iterable[PlanRow]) -> None:
         """Leave nothing in the blocks of rows that failed which could make others fail."""
         self._kv_cache.scrub({block for row in rows for block in row.block_table})
 
-    def _sample(self, batch: Batch, hidden: torch.Tensor) -> list[RowResult]:
+    def _sample(
+        self, batch: Batch, hidden: torch.Tensor, sampling: Sequence[int], masks: TokenMasks | None
+    ) -> list[RowResult]:
+        """A result for each row of the batch; `sampling` are the indices of those that get a token."""
         results = [RowResult()] * len(batch.rows)
-        sampling = [index for index, row in enumerate(batch.rows) if row.samples]
         if not sampling:
             return results
         ends = batch.attention.query_start[1:]
         last_tokens = [ends[index] - 1 for index in sampling]
         if len(last_tokens) < len(hidden):
             hidden = hidden[torch.tensor(last_tokens, device=self._device)]
-        sampled = self._sampler.sample(self._model.logits(hidden), [batch.rows[index] for index in sampling])
+        rows = [batch.rows[index] for index in sampling]
+        sampled = self._sampler.sample(self._model.logits(hidden), rows, masks)
         for index, result in zip(sampling, sampled, strict=True):
             results[index] = result
         return results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from headrace.core.errors import EngineError
 from headrace.core.request import TokenLogprobs
 from headrace.core.sampling import LOWEST_TEMPERATURE, TokenSampling
+from headrace.engine.grammar_masks import ban_others
 from headrace.engine.inverse_cdf import draw
 from headrace.engine.logits_rules import apply_rules, has_rules
 from headrace.engine.logprobs import listed_logprobs, token_logprobs
@@ -18,6 +20,9 @@ from headrace.engine.randomness import uniforms
 from headrace.engine.truncation import truncate, truncates
 from headrace.kernels.native import NativeKernels
 from headrace.schedule.plan import PlanRow, RowResult
+
+if TYPE_CHECKING:
+    from headrace.grammar.masks import TokenMasks
 
 _Way = Callable[[Tensor, Sequence[PlanRow]], tuple[Tensor, Tensor]]
 """Chooses tokens for rows of logits: int64 [R], and the highest logits, float32 [R]."""
@@ -36,11 +41,13 @@ class Sampler:
         self.device = device
         self._native = native
 
-    def sample(self, logits: Tensor, rows: Sequence[PlanRow]) -> list[RowResult]:
+    def sample(self, logits: Tensor, rows: Sequence[PlanRow], masks: TokenMasks | None = None) -> list[RowResult]:
         """One result per row. `logits` [len(rows), vocab_size] float32 on the sampler's device; may be overwritten.
 
-        All `rows` are to sample. A row that cannot (its logits are not finite, or everything is banned) gets a result
-        with an `error` that names the cause; the others are as without it.
+        All `rows` are to sample. `masks` have what grammars allow; a row whose grammar allows nothing but an end gets
+        that, whatever the rules say.
+        A row that cannot (its logits are not finite, or everything is banned) gets a result with an `error` that names
+        the cause; the others are as without it.
         """
         self._check(logits, len(rows))
         if not rows:
@@ -49,9 +56,11 @@ class Sampler:
         reporting = [at for at, row in enumerate(rows) if row.sampling.logprobs is not None]
         ruled = any(has_rules(row) for row in rows)
         overwrites = ruled or not all(row.sampling.greedy for row in rows)
+        if masks is not None:
+            ban_others(logits, masks)
         raw = logits.clone() if reporting and overwrites else logits
         if ruled:
-            apply_rules(logits, rows)
+            _apply_rules(logits, rows, [] if masks is None else masks.complete)
         chosen, peaks = self._choose(logits, rows)
 
         reports = _reports(raw, chosen, rows, reporting)
@@ -59,7 +68,9 @@ class Sampler:
         token_ids, best = torch.stack((chosen.double(), peaks.double())).tolist()
         results = []
         for at, row in enumerate(rows):
-            if not math.isfinite(best[at]):
+            if masks is not None and at in masks.errors:
+                results.append(RowResult(error=f"The answer's grammar cannot be followed: {masks.errors[at]}"))
+            elif not math.isfinite(best[at]):
                 results.append(RowResult(error=_cause(best[at], row)))
             elif at in reports and reports[at] is None:
                 results.append(RowResult(error="The model's logits hold NaN or infinity: they have no logprobs."))
@@ -121,6 +132,14 @@ class Sampler:
         peaks = logits.amax(-1)
         weights = token_weights(logits, [row.sampling for row in rows])
         return draw(weights, _quantiles(rows).to(self.device)), peaks
+
+
+def _apply_rules(logits: Tensor, rows: Sequence[PlanRow], spared: list[int]) -> None:
+    """Apply each row's rules in place, but to the rows `spared`."""
+    kept = logits[spared] if spared else None
+    apply_rules(logits, rows)
+    if kept is not None:
+        logits[spared] = kept
 
 
 def _reports(
@@ -187,6 +206,10 @@ def _cause(peak: float, row: PlanRow) -> str:
         return "The model's logits hold NaN."
     if peak > 0:
         return "The logits hold infinity."
+    if row.grammar is not None:
+        return (
+            "No token is left to choose: allowed_token_ids, bad_words and min_tokens ban all that the grammar allows."
+        )
     if has_rules(row):
         return "No token is left to choose: allowed_token_ids, bad_words and min_tokens together ban all of them."
     return "The model's logits are all -inf."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,21 @@ from headrace.hub.remote import download_from_hub
 from headrace.hub.templates import template_of_folder, template_of_gguf
 
 
-def open_checkpoint(model: str, *, revision: str | None = None) -> Checkpoint:
-    """Find `model`, fetching it if need be, and read its headers.
+def open_checkpoint(
+    model: str, *, revision: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> Checkpoint:
+    """Find `model`, fetching it if need be, and read its headers. `overrides` are laid over its config.
 
     `model` is, in this order: a known name, a folder or .gguf file, or a Hub id (OWNER/NAME, or OWNER/NAME:FILE for
     one GGUF file of several). `revision` is a branch, tag or commit, for Hub ids only. Raises `ModelNotFound` if there
     is none, `BadCheckpoint` if its files are damaged, incomplete or not supported, `ConfigError` for a revision of
     something that has none.
     """
+    checkpoint = _find(model, revision)
+    return replace(checkpoint, config=_overridden(checkpoint.config, overrides)) if overrides else checkpoint
+
+
+def _find(model: str, revision: str | None) -> Checkpoint:
     location = os.path.expanduser(model)
     if model in KNOWN or os.path.exists(location):  # not `Path.exists`: that raises for some texts
         if revision is not None:
@@ -37,6 +45,15 @@ def open_checkpoint(model: str, *, revision: str | None = None) -> Checkpoint:
     if is_hub_id(model):
         return _open_path(model, download_from_hub(model, revision, progress=True))
     raise unknown_name(model)
+
+
+def _overridden(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Objects are merged key by key; anything else is replaced."""
+    merged = dict(config)
+    for key, value in overrides.items():
+        nested = isinstance(value, Mapping) and isinstance(config.get(key), Mapping)
+        merged[key] = _overridden(config[key], value) if nested else value
+    return merged
 
 
 def _open_known(name: str) -> Checkpoint:

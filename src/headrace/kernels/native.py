@@ -1,4 +1,4 @@
-"""What the native library does for a decoder, as types: it keeps the weights and runs the whole forward pass.
+"""What the native library does for a model, as types: it keeps the weights and runs the whole forward pass.
 
 One call a step instead of one an operation, because on a CPU what happens between the operations costs as much as they
 do: the library fuses them, and hands the work to its own threads. The meaning of each operation is still that of
@@ -44,6 +44,26 @@ class DecoderShape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderShape:
+    """What is the same for all layers of an encoder. `activation`: "gelu", "gelu_tanh", "silu" or "relu".
+
+    `gated`: the rows of a layer's `up` are [gate | up]. `norm_of_sum`: a sublayer's norm is of the sum of its input and
+    its output, else of its input. Position p has row `position_offset` + p of the table of positions.
+    """
+
+    hidden_size: int
+    embedding_size: int
+    intermediate_size: int
+    num_heads: int
+    head_dim: int
+    norm_eps: float
+    activation: str
+    gated: bool
+    norm_of_sum: bool
+    position_offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheShape:
     """How keys and values are kept. `kind`: "f32", "f16", "bf16" or "i8" (with a float32 scale for each head's)."""
 
@@ -61,6 +81,10 @@ class Matrix(Protocol):
 
     @property
     def nbytes(self) -> int: ...
+
+
+class RowTable(Protocol):
+    """Rows of floats that are looked up by number. Opaque."""
 
 
 class PagedCache(Protocol):
@@ -127,6 +151,67 @@ class ForwardPass(Protocol):
         ...
 
 
+class EncoderPass(Protocol):
+    """An encoder's layers and what runs them. Built with `set_embeddings`, `set_final_norm` where norms are of inputs,
+    `set_distance_bias` and `add_rotation` where there are such, and then one `add_layer` a layer, in order."""
+
+    def set_embeddings(
+        self,
+        *,
+        tokens: RowTable,
+        types: RowTable | None,
+        positions: RowTable | None,
+        norm: Array,
+        norm_bias: Array | None,
+        projection: Matrix | None,
+        projection_bias: Array | None,
+    ) -> None:
+        """What is summed up and normalised; `projection` [hidden, embedding size] where these two differ."""
+        ...
+
+    def set_final_norm(self, norm: Array, norm_bias: Array | None) -> None:
+        """Both float32 [hidden]."""
+        ...
+
+    def set_distance_bias(self, values: Array) -> None:
+        """`values[head, k - q + N // 2]` is added to the score of key k and query q: float32 [heads, N], N odd."""
+        ...
+
+    def add_rotation(self, cosines: Array, sines: Array) -> None:
+        """A rotary embedding, by position: float32 [positions, R / 2] each, R being the dimensions that turn."""
+        ...
+
+    def add_layer(
+        self,
+        *,
+        qkv: list[Matrix],
+        attention_out: Matrix,
+        up: list[Matrix],
+        down: Matrix,
+        qkv_bias: Array | None,
+        attention_out_bias: Array | None,
+        up_bias: Array | None,
+        down_bias: Array | None,
+        attention_norm: Array | None,
+        attention_norm_bias: Array | None,
+        mlp_norm: Array,
+        mlp_norm_bias: Array | None,
+        rotation: int | None,
+        window: int | None,
+    ) -> None:
+        """As in `ForwardPass`. `rotation`: the number of an `add_rotation`; None: none. `window`: as in
+        `EncoderLayerSpec`."""
+        ...
+
+    def forward(self, token_ids: Array, token_type_ids: Array | None, starts: Array, hidden: Array) -> None:
+        """Run sequences that lie end to end; fill `hidden`, float32 [T, hidden].
+
+        `token_ids` and `token_type_ids` (None: all of type 0) are int64 [T]; `starts`, int64 [sequences + 1], says
+        where each sequence begins and the last one ends. Releases the GIL.
+        """
+        ...
+
+
 class NativeKernels(Protocol):
     """The library, with the threads it runs on. A row's results never depend on the others', on how its sequence was
     cut into chunks, or on the number of threads, bit for bit."""
@@ -141,11 +226,20 @@ class NativeKernels(Protocol):
         ...
 
     def quantize(self, kind: str, values: Tensor) -> Matrix:
-        """Round float32 `values` [rows, columns] to `kind`, "q8_0" or "q4_1". Columns: a multiple of `GROUP`."""
+        """Round float32 `values` [rows, columns] to `kind`: "q8_0" or "q4_1", where columns must be a multiple of
+        `GROUP`, or "i16", where they must be even."""
+        ...
+
+    def row_table(self, kind: str, rows: Tensor, columns: int) -> RowTable:
+        """Copy the `rows` (uint8 [rows, bytes of a row]) of a matrix stored as `kind`: "f32", "f16" or "bf16"."""
         ...
 
     def forward_pass(self, shape: DecoderShape) -> ForwardPass:
-        """A forward pass without layers."""
+        """A decoder's forward pass without layers."""
+        ...
+
+    def encoder_pass(self, shape: EncoderShape) -> EncoderPass:
+        """The same for an encoder."""
         ...
 
     def block_bytes(self, shape: CacheShape) -> int:

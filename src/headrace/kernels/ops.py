@@ -6,6 +6,7 @@ model's; norm weights are float32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,6 +59,20 @@ class AttentionRules:
 
 
 @dataclass(frozen=True, slots=True)
+class WholeAttentionRules:
+    """What distinguishes one layer's attention over whole sequences from another's.
+
+    Scores are `query · key * scale`, plus `bias[head, k - q + N // 2]` for positions q and k where there is a `bias`,
+    of the model's dtype, [Hq, N] with an odd N that covers all distances. A token sees its whole sequence or, with a
+    `window`, what is at most so many positions away, on either side.
+    """
+
+    scale: float
+    window: int | None = None
+    bias: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rotation:
     """By how much each token's heads are rotated: `x * cos + swap(x) * sin`, where swap exchanges the two halves.
 
@@ -77,8 +92,16 @@ class Attention(Protocol):
         ...
 
 
+class WholeAttention(Protocol):
+    """The attention of one batch of whole sequences, shared by all layers with the same rules."""
+
+    def __call__(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """All [T, Hq, D]. Returns [T, Hq * D]."""
+        ...
+
+
 class Ops(Protocol):
-    """Every operation of a decoder's forward pass."""
+    """Every operation of a decoder's forward pass, and of an encoder's."""
 
     def pack_weight(self, weight: Tensor) -> Tensor:
         """The [out, in] matrix `weight` in the layout that `linear` reads fastest; only `linear` may look inside.
@@ -106,6 +129,12 @@ class Ops(Protocol):
         """Add `x` to `residual` in place and return the norm of the sum. All [T, H]."""
         ...
 
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+        """`(x - mean(x)) / sqrt(variance(x) + eps) * weight + bias` over the last dimension, in float32, as a new
+        tensor. `weight` and `bias` [N].
+        """
+        ...
+
     def silu_mul(self, x: Tensor) -> Tensor:
         """`silu(gate) * up` for `x` = [gate | up], [T, 2 * I]. Returns [T, I]."""
         ...
@@ -121,8 +150,16 @@ class Ops(Protocol):
         """
         ...
 
+    def rotate(self, qk: Tensor, rotation: Rotation) -> None:
+        """Rotate `qk` [T, heads, D] in place."""
+        ...
+
     def attention(self, batch: AttentionBatch, rules: AttentionRules, block_size: int) -> Attention:
         """Work out, once a step, what every layer with these rules will need."""
+        ...
+
+    def whole_attention(self, lengths: Sequence[int], rules: WholeAttentionRules) -> WholeAttention:
+        """Work out, once a batch of sequences of `lengths`, what every layer with these rules will need."""
         ...
 
     def soft_cap(self, logits: Tensor, cap: float) -> Tensor:

@@ -20,6 +20,9 @@ WHOLE_REQUEST = (
 )
 """Seconds of a request, or of one of its phases."""
 
+GRAMMAR_MASK = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1)
+"""Seconds per token to find the tokens that a grammar allows."""
+
 CHOICES = (1.0, 2.0, 5.0, 10.0, 20.0)
 STEP_TOKENS = tuple(float(1 << power) for power in (0, *range(3, 15)))
 HTTP_SECONDS = (0.1, 0.5, 1.0)

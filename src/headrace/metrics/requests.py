@@ -8,7 +8,7 @@ from prometheus_client import Counter, Histogram
 
 from headrace.core.request import FinishReason
 from headrace.metrics import buckets
-from headrace.metrics.family import PREFIX, EngineFamily
+from headrace.metrics.family import EngineFamily
 
 _LONGEST = 200_000
 
@@ -42,17 +42,29 @@ class RequestRecord(Protocol):
     def time_per_output_token(self) -> float | None: ...
 
 
+class PooledRecord(Protocol):
+    """A request to a model that pools, as the service's `PooledRequest` describes it."""
+
+    @property
+    def prompt_tokens(self) -> tuple[int, ...]: ...
+    @property
+    def finish_reason(self) -> FinishReason: ...
+    @property
+    def queue(self) -> float | None: ...
+    @property
+    def inference(self) -> float | None: ...
+    @property
+    def e2e(self) -> float: ...
+
+
 class RequestMetrics:
     """Histograms of latencies and sizes, counters of endings. A choice counts as a finished request of its own."""
 
     def __init__(self, family: EngineFamily) -> None:
         sizes = buckets.token_counts(_LONGEST)
         self._finished = _finished_by_reason(family)
-        self._rejections = Counter(
-            PREFIX + "admission_rejections",
-            "Requests answered 503.",
-            ["model_name", "reason"],
-            registry=family.registry,
+        self._rejections = family.counters_by(
+            "admission_rejections", "Requests answered 503.", ("model_name", "reason")
         )
         self._model_name = family.labels["model_name"]
         self._first_token = family.histogram(
@@ -109,6 +121,16 @@ class RequestMetrics:
             (self._inference, request.inference),
             (self._mean_between_tokens, request.time_per_output_token),
         ):
+            if value is not None:
+                histogram.observe(value)
+
+    def request_pooled(self, request: PooledRecord) -> None:
+        """Every input counts as a finished request; the times are those of all of them together."""
+        self._finished[request.finish_reason].inc(len(request.prompt_tokens))
+        for tokens in request.prompt_tokens:
+            self._prompt.observe(tokens)
+        self._e2e.observe(request.e2e)
+        for histogram, value in ((self._queue, request.queue), (self._inference, request.inference)):
             if value is not None:
                 histogram.observe(value)
 

@@ -6,28 +6,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, GCCollecto
 from prometheus_client.exposition import generate_latest
 
 from headrace.core.request import EngineInfo, StepStats
-from headrace.metrics.family import EngineFamily
+from headrace.metrics.family import Declared, EngineFamily
 from headrace.metrics.http import HttpMetrics
-from headrace.metrics.requests import RequestMetrics, RequestRecord
+from headrace.metrics.requests import PooledRecord, RequestMetrics, RequestRecord
 from headrace.metrics.steps import StepMetrics
 
 
-class Metrics:
-    """Counts steps (a `StatsListener`), requests (a `RequestObserver`) and HTTP; `render` shows it all.
+class ModelMetrics:
+    """Those of one model: counts its steps (a `StatsListener`) and its requests (a `RequestObserver`)."""
 
-    `model_name` is the first served name. Without `engine_metrics` nothing under `vllm:` is shown.
-    """
-
-    content_type = CONTENT_TYPE_LATEST
-
-    def __init__(self, model_name: str, *, engine_metrics: bool = True) -> None:
-        self._registry = CollectorRegistry()
-        family = EngineFamily(self._registry if engine_metrics else None, model_name)
+    def __init__(self, family: EngineFamily) -> None:
         self._steps = StepMetrics(family)
         self._requests = RequestMetrics(family)
-        self.http = HttpMetrics(self._registry)
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self._registry)
 
     def engine_loaded(self, info: EngineInfo) -> None:
         self._steps.engine_loaded(info)
@@ -44,8 +34,31 @@ class Metrics:
     def request_finished(self, request: RequestRecord) -> None:
         self._requests.request_finished(request)
 
+    def request_pooled(self, request: PooledRecord) -> None:
+        self._requests.request_pooled(request)
+
     def request_rejected(self, reason: str) -> None:
         self._requests.request_rejected(reason)
+
+
+class Metrics:
+    """Counts HTTP requests, and what each model does; `render` shows it all.
+
+    Without `engine_metrics` nothing under `vllm:` is shown.
+    """
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, *, engine_metrics: bool = True) -> None:
+        self._registry = CollectorRegistry()
+        self._declared = Declared(self._registry if engine_metrics else None)
+        self.http = HttpMetrics(self._registry)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+
+    def model(self, name: str) -> ModelMetrics:
+        """The metrics of a model, all of them zero. `name`: the first of its names, which labels them."""
+        return ModelMetrics(EngineFamily(self._declared, name))
 
     def render(self) -> bytes:
         """Prometheus' text format, of the type `content_type`."""

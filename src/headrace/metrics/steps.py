@@ -13,6 +13,7 @@ class StepMetrics:
     def __init__(self, family: EngineFamily) -> None:
         self._labels = family.labels
         self._latest = StepStats()
+        self._shape: dict[str, str] | None = None
         waiting_for_room = family.gauges(
             "num_requests_waiting_by_reason", "Waiting sequences by what they wait for.", "reason"
         ).labels(**self._labels, reason="capacity")
@@ -45,13 +46,17 @@ class StepMetrics:
         self._prefix_queries = family.counter("prefix_cache_queries", "Tokens looked up in the prefix cache.")
         self._prefix_hits = family.counter("prefix_cache_hits", "Tokens found in the prefix cache.")
         self._preemptions = family.counter("num_preemptions", "Sequences that gave up their blocks.")
+        self._mask_seconds = family.histogram(
+            "grammar_mask_seconds", "Time per token to find what its grammar allows.", buckets.GRAMMAR_MASK
+        )
         self._step_tokens = family.histogram("iteration_tokens_total", "Tokens of a step.", buckets.STEP_TOKENS)
 
     def engine_loaded(self, info: EngineInfo) -> None:
         """Publish the shape of the KV cache."""
-        self._cache_config.clear()
-        shape = {"block_size": str(info.block_size), "num_gpu_blocks": str(info.num_blocks)}
-        self._cache_config.labels(**self._labels, **shape).set(1)
+        if self._shape is not None:  # that of an engine that has died
+            self._cache_config.remove_by_labels({**self._labels, **self._shape})
+        self._shape = {"block_size": str(info.block_size), "num_gpu_blocks": str(info.num_blocks)}
+        self._cache_config.labels(**self._labels, **self._shape).set(1)
 
     def on_step(self, stats: StepStats) -> None:
         self._latest = stats
@@ -65,5 +70,7 @@ class StepMetrics:
             self._cached_tokens.inc(stats.prefix_hits)
             self._prefix_queries.inc(stats.prefix_queries)
             self._prefix_hits.inc(stats.prefix_hits)
+        if stats.masked_tokens:
+            self._mask_seconds.observe(stats.mask_seconds / stats.masked_tokens)
         if stats.preemptions:
             self._preemptions.inc(stats.preemptions)

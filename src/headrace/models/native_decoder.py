@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from enum import StrEnum
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,8 +9,6 @@ from torch import Tensor
 from headrace.core.errors import ConfigError
 from headrace.kernels.native import (
     BLOCK_SIZE_MULTIPLE,
-    GROUP,
-    MATRIX_KINDS,
     CacheShape,
     DecoderShape,
     ForwardPass,
@@ -23,30 +18,11 @@ from headrace.kernels.native import (
 )
 from headrace.kernels.ops import AttentionBatch
 from headrace.models.decoder import Blueprint, KvLayout
-from headrace.models.parameters import Parameter, Part, Role, WeightReader, by_layer
+from headrace.models.parameters import Parameter, Role, WeightReader, by_layer
 from headrace.models.rotary import Rotary
+from headrace.models.row_memory import RowMemory
+from headrace.models.weight_storage import FLOAT_KINDS, WeightStorage, precision_of, store_matrix
 
-
-class WeightStorage(StrEnum):
-    """What becomes of the matrices of a checkpoint. Norms and biases are always float32, and so is what is computed."""
-
-    AS_STORED = "auto"
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-    BFLOAT16 = "bfloat16"
-    INT8 = "int8"
-    """Rounded to 8 bits in groups of 32."""
-    INT4 = "int4"
-    """Rounded to 4 bits in groups of 32, the embeddings and the output matrix to 8: they suffer most."""
-
-
-_FLOATS = {
-    "float32": ("f32", torch.float32),
-    "float16": ("f16", torch.float16),
-    "bfloat16": ("bf16", torch.bfloat16),
-}
-"""What the library and torch call the float types of the flags, for weights and for keys and values."""
-_NAMES = {kind: name for name, (kind, _) in _FLOATS.items()}
 _VECTORS = (
     *("qkv_bias", "attention_out_bias", "gate_up_bias", "down_bias"),
     *("attention_input_norm", "attention_output_norm", "mlp_input_norm", "mlp_output_norm"),
@@ -68,13 +44,13 @@ class NativeDecoder:
         self._kernels = kernels
         self._storage = storage
         self._pass = _empty_pass(blueprint, kernels)
-        self._bytes_by_kind: Counter[str] = Counter()
+        self._layer_matrices: list[Matrix] = []
         ropes = list(dict.fromkeys(layer.rope for layer in self.spec.layers))
         self._rotation_of_layer = [ropes.index(layer.rope) for layer in self.spec.layers]
         self._rotaries = [Rotary(rope, _CPU) for rope in ropes]
         self._magnitudes = [rotary.magnitude for rotary in self._rotaries]
-        self._hidden = _Rows(self.spec.hidden_size)
-        self._logits = _Rows(self.spec.vocab_size)
+        self._hidden = RowMemory(self.spec.hidden_size)
+        self._logits = RowMemory(self.spec.vocab_size)
 
     @property
     def kernels(self) -> str:
@@ -83,8 +59,7 @@ class NativeDecoder:
     @property
     def precision(self) -> str:
         """Of the matrices of the layers: the embeddings are often kept at another one."""
-        [(kind, _)] = self._bytes_by_kind.most_common(1)
-        return _NAMES.get(kind, kind)
+        return precision_of(self._layer_matrices)
 
     def load(self, weights: WeightReader) -> None:
         parameters = self.blueprint.parameters
@@ -113,8 +88,7 @@ class NativeDecoder:
                 window=layer.attention.window,
                 soft_cap=layer.attention.soft_cap,
             )
-            for matrix in (*layer_matrices[at]["qkv"], attention_out, *layer_matrices[at]["gate_up"], down):
-                self._bytes_by_kind[matrix.kind] += matrix.nbytes
+            self._layer_matrices += [matrix for matrices in layer_matrices[at].values() for matrix in matrices]
 
     def kv_layout(self, block_size: int, dtype: str) -> KvLayout:
         if block_size % BLOCK_SIZE_MULTIPLE:
@@ -135,7 +109,7 @@ class NativeDecoder:
                 float_dtype=torch.float32,
                 floats_from=block_bytes - scales,
             )
-        return KvLayout(dtype=dtype, block_size=block_size, block_bytes=block_bytes, float_dtype=_FLOATS[dtype][1])
+        return KvLayout(dtype=dtype, block_size=block_size, block_bytes=block_bytes, float_dtype=FLOAT_KINDS[dtype][1])
 
     def kv_view(self, memory: Tensor, layout: KvLayout) -> PagedCache:
         return self._kernels.paged_cache(memory, self._cache_shape(layout.block_size, layout.dtype))
@@ -161,44 +135,14 @@ class NativeDecoder:
         return logits
 
     def _cache_shape(self, block_size: int, dtype: str) -> CacheShape:
-        kind = "i8" if dtype == "int8" else _FLOATS[dtype][0]
+        kind = "i8" if dtype == "int8" else FLOAT_KINDS[dtype][0]
         return CacheShape(
             kind=kind, block_size=block_size, num_kv_heads=self.spec.num_kv_heads, head_dim=self.spec.head_dim
         )
 
     def _matrices(self, parameter: Parameter, weights: WeightReader) -> list[Matrix]:
         is_end = parameter.name in ("embedding", "lm_head")
-        return [self._matrix(part, weights, is_end=is_end) for part in parameter.parts]
-
-    def _matrix(self, part: Part, weights: WeightReader, *, is_end: bool) -> Matrix:
-        """`part` as `storage` has it.
-
-        What cannot be kept so stays float32: types that the library does not know, rows without whole groups.
-        """
-        columns = part.shape[1]
-        stored = weights.kind(part)
-        kind, dtype = _FLOATS.get(self._storage, ("f32", torch.float32))
-        if self._storage is WeightStorage.AS_STORED and stored in MATRIX_KINDS:
-            kind = stored
-        rows = weights.stored(part) if stored == kind else weights.values(part, dtype).view(torch.uint8)
-        if self._storage in (WeightStorage.INT8, WeightStorage.INT4) and columns % GROUP == 0:
-            to = "q4_1" if self._storage is WeightStorage.INT4 and not is_end else "q8_0"
-            return self._kernels.quantize(to, rows.view(torch.float32))
-        return self._kernels.matrix(kind, rows, columns)
-
-
-class _Rows:
-    """Memory for a float32 array with `width` columns, used again and again."""
-
-    def __init__(self, width: int) -> None:
-        self._memory = torch.empty(0, width)
-
-    def take(self, rows: int) -> Tensor:
-        """The first `rows` rows, with whatever is in them."""
-        if rows > len(self._memory):
-            # Rounded up, so that a batch that grows one by one does not ask each time; untouched rows cost nothing.
-            self._memory = torch.empty(1 << (rows - 1).bit_length(), self._memory.shape[1])
-        return self._memory[:rows]
+        return [store_matrix(part, weights, self._kernels, self._storage, is_end=is_end) for part in parameter.parts]
 
 
 def _empty_pass(blueprint: Blueprint, kernels: NativeKernels) -> ForwardPass:

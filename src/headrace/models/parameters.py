@@ -76,7 +76,7 @@ class WeightReader(Protocol):
 
 Made = TypeVar("Made")
 
-_LAYER = "layers."
+LAYER = "layers."
 
 
 def by_layer(
@@ -86,7 +86,7 @@ def by_layer(
     ends: dict[str, Made] = {}
     layers: list[dict[str, Made]] = [{} for _ in range(num_layers)]
     for parameter in parameters:
-        layer, _, field = parameter.name.removeprefix(_LAYER).partition(".")
+        layer, _, field = parameter.name.removeprefix(LAYER).partition(".")
         target, name = (layers[int(layer)], field) if field else (ends, parameter.name)
         target[name] = make(parameter)
     return ends, layers
@@ -123,7 +123,7 @@ def decoder_parameters(spec: DecoderSpec, names: LayerNames) -> tuple[Parameter,
     if not spec.tied_embeddings:
         parameters.append(_matrix("lm_head", (LM_HEAD,), (vocab,), hidden))
     for layer in range(spec.num_layers):
-        parameters += _layer_parameters(spec, names, f"{_LAYER}{layer}.", f"model.layers.{layer}.")
+        parameters += _layer_parameters(spec, names, f"{LAYER}{layer}.", f"model.layers.{layer}.")
     return tuple(parameters)
 
 

@@ -8,7 +8,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from headrace.core.errors import EngineDead
+from headrace.core.pooling import PoolingOutput, PoolingRequest
 from headrace.core.request import EngineInfo, Request, SequenceOutput, StepStats
+from headrace.core.vocabulary import Vocabulary
 
 StatsListener = Callable[[StepStats], None]
 """Called on the event loop after every step."""
@@ -110,7 +112,18 @@ class EngineClient(Protocol):
         ...
 
     def submit(self, request: Request) -> RequestStream:
-        """Hand a request over. Raises `NotReady` or `EngineDead`."""
+        """Hand a request over to an engine that generates. Raises `NotReady` or `EngineDead`."""
+        ...
+
+    def pool(self, request: PoolingRequest) -> asyncio.Future[PoolingOutput]:
+        """Hand a request over to an engine that pools; cancelling what it returns aborts it.
+
+        Raises `NotReady` or `EngineDead`; the future raises `EngineDead` if the engine goes away first.
+        """
+        ...
+
+    def learn(self, vocabulary: Vocabulary) -> None:
+        """What requests with a grammar are held against; to be called once, before the first of them is submitted."""
         ...
 
     async def stop(self) -> None:

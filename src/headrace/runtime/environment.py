@@ -10,7 +10,7 @@ BOUNDED_SPIN = {"GOMP_SPINCOUNT": "3000"}
 By default they spin for milliseconds. Where another process wants the same cores, and the API process always does, the
 thread they wait for is not running: on two cores with one busy competitor a step took five to twenty times as long.
 Threads that sleep at once (`OMP_WAIT_POLICY=PASSIVE`) lose 10 to 30 % on cores of their own (measured with
-`benchmarks/serve.py`).
+`headrace bench serve`).
 """
 
 

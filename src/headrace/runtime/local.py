@@ -8,18 +8,26 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.config.engine import EngineConfig
 from headrace.core.errors import EngineDead, NotReady
+from headrace.core.pooling import PoolingOutput, PoolingRequest
 from headrace.core.request import EngineInfo, Request, StepOutput
+from headrace.core.vocabulary import Vocabulary
 from headrace.runtime.client import EngineState, ProgressListener, RequestStream, StatsListener
 from headrace.runtime.environment import prepare_this_process
-from headrace.runtime.loop import Command, run_engine
-from headrace.runtime.messages import Abort, Stop, Submit
+from headrace.runtime.messages import Abort, Learn, Stop, Submit, SubmitPooling
 from headrace.runtime.streams import Streams
+from headrace.runtime.turns import Command, EngineTurns
+
+if TYPE_CHECKING:
+    from headrace.engine import AnyEngine
 
 log = logging.getLogger(__name__)
+
+_NUMBER = 0
+"""Of the only engine in its thread."""
 
 
 class _NobodyListens(BaseException):
@@ -40,8 +48,8 @@ class LocalEngine:
         self._config = config
         self._on_stats = on_stats
         self._on_progress = on_progress
-        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._streams = Streams(lambda request_id, choice: self._commands.put(Abort(request_id, choice)))
+        self._commands: queue.SimpleQueue[Command | Stop] = queue.SimpleQueue()
+        self._streams = Streams(lambda request_id, choice: self._commands.put(Abort(_NUMBER, request_id, choice)))
         self._info: EngineInfo | None = None
         self._thread: threading.Thread | None = None
         self._ended = asyncio.Event()
@@ -68,13 +76,19 @@ class LocalEngine:
         return self._info
 
     def submit(self, request: Request) -> RequestStream:
-        if self.state is EngineState.LOADING:
-            raise NotReady("The model is still being loaded.")
-        if self.state is not EngineState.READY:
-            raise EngineDead(f"The engine is {self.state}.")
+        self._check_ready()
         stream = self._streams.open(request)
-        self._commands.put(Submit(request))
+        self._commands.put(Submit(_NUMBER, request))
         return stream
+
+    def pool(self, request: PoolingRequest) -> asyncio.Future[PoolingOutput]:
+        self._check_ready()
+        pooled = self._streams.open_pooling(request)
+        self._commands.put(SubmitPooling(_NUMBER, request))
+        return pooled
+
+    def learn(self, vocabulary: Vocabulary) -> None:
+        self._commands.put(Learn(_NUMBER, vocabulary))
 
     async def stop(self) -> None:
         if self._thread is None:
@@ -84,6 +98,12 @@ class LocalEngine:
         await self._ended.wait()
         self._thread.join()
         self._streams.fail_all(EngineDead("The engine was stopped."))
+
+    def _check_ready(self) -> None:
+        if self.state is EngineState.LOADING:
+            raise NotReady("The model is still being loaded.")
+        if self.state is not EngineState.READY:
+            raise EngineDead(f"The engine is {self.state}.")
 
     def _run(self, loop: asyncio.AbstractEventLoop, loaded: asyncio.Future[EngineInfo]) -> None:
         def post(callback: Callable[..., None], *args: Any) -> None:
@@ -114,20 +134,30 @@ class LocalEngine:
 
         try:
             prepare_this_process()
-            from headrace.engine import Engine
+            from headrace.engine import load_engine
 
-            engine = Engine.load(self._model_path, self._config, progress)
+            engine = load_engine(self._model_path, self._config, progress)
         except Exception as error:
             post(loaded_or_not, error)
             return
         post(loaded_or_not, engine.info)
         try:
-            run_engine(engine, self._receive, lambda output: post(self._deliver, output))
+            self._serve(engine, lambda _, output: post(self._deliver, output))
         except Exception as error:
             log.exception("The engine has died.")
             post(self._die, f"The engine has died: {error}")
 
-    def _receive(self, wait: bool) -> list[Command]:
+    def _serve(self, engine: AnyEngine, send: Callable[[int, StepOutput], None]) -> None:
+        turns = EngineTurns(send)
+        turns.add(_NUMBER, engine)
+        while True:
+            for command in self._receive(wait=not turns.has_work):
+                if isinstance(command, Stop):
+                    return
+                turns.take(command)
+            turns.step()
+
+    def _receive(self, wait: bool) -> list[Command | Stop]:
         commands = [self._commands.get()] if wait else []
         while not self._commands.empty():
             commands.append(self._commands.get())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from headrace.core.request import TokenLogprobs
 from headrace.core.sampling import TokenSampling
+
+if TYPE_CHECKING:
+    from headrace.grammar.state import GrammarState
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,8 @@ class PlanRow:
     `block_table[p // block_size]` is the block of position p, for all positions up to the chunk's last.
     `samples`: the chunk reaches the sequence's last known token, so the step yields its next one; it will be output
     number `output_index` of choice `choice` (the position of the random draw).
-    `history` is present where `samples` is true and `sampling.reads_output`.
+    `history` is present where `samples` is true and `sampling.reads_output`, `grammar` where `samples` is true and the
+    sequence has to follow one: the one live object of a plan, which stays as it is until `commit`.
     `prompt_logprobs_from`: the first prompt position whose logprobs are still owed, or None; the row owes those of
     positions max(prompt_logprobs_from, start + 1) … min(start + len(token_ids), prompt length - 1), and
     `next_prompt_id` is the prompt token after the chunk (None at the prompt's end).
@@ -43,6 +48,7 @@ class PlanRow:
     history: TokenHistory | None = None
     prompt_logprobs_from: int | None = None
     next_prompt_id: int | None = None
+    grammar: GrammarState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class RowResult:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Results in the order of the plan's rows."""
+    """Results in the order of the plan's rows. `mask_seconds`: what it took to find the tokens that grammars allow."""
 
     rows: list[RowResult]
+    mask_seconds: float = 0.0

@@ -28,6 +28,7 @@ def plan_row(sequence: Sequence, count: int, block_size: int) -> PlanRow:
         history=history,
         prompt_logprobs_from=sequence.prompt_logprobs_from,
         next_prompt_id=request.prompt_ids[stop] if stop < len(request.prompt_ids) else None,
+        grammar=sequence.grammar if samples else None,
     )
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from headrace.core.errors import BadRequest, ConfigError
 from headrace.core.request import FinishReason, Request, SequenceOutput, StepOutput, StepStats
@@ -30,6 +31,9 @@ from headrace.schedule.search import Search
 from headrace.schedule.sequence import Sequence, Status
 from headrace.schedule.stopping import ending
 from headrace.schedule.validation import check_request, check_sizes
+
+if TYPE_CHECKING:
+    from headrace.grammar.state import GrammarState
 
 
 @dataclass(slots=True)
@@ -100,8 +104,11 @@ class Scheduler:
             running=len(self._roster.running), waiting=self._roster.num_waiting, kv_usage=self._tables.usage
         )
 
-    def add(self, request: Request) -> None:
-        """Queue a request. Raises `BadRequest` if its id is in use or nothing can ever come of it."""
+    def add(self, request: Request, grammar: GrammarState | None = None) -> None:
+        """Queue a request. Raises `BadRequest` if its id is in use or nothing can ever come of it.
+
+        `grammar` is where an answer begins that has to follow the request's.
+        """
         if request.request_id in self._roster:
             raise BadRequest(
                 f"request_id {request.request_id!r} is in use by a request that has not ended.",
@@ -120,6 +127,7 @@ class Scheduler:
             rank=(request.priority if self._by_priority else 0, request.arrival_time, self._next_serial, 0),
             unforked=[] if search is not None else list(range(1, request.n)),
             prompt_logprobs_from=1 if owes_logprobs else None,
+            grammar=grammar,
         )
         self._next_serial += 1
         if search is not None:
@@ -243,7 +251,7 @@ class Scheduler:
             prompt_tokens += min(len(row.token_ids), max(0, sequence.prompt_len - row.start))
             generation_tokens += row.samples
             outputs += self._advance(sequence, row, row_result)
-        return StepOutput(outputs, self._stats(step, prompt_tokens, generation_tokens))
+        return StepOutput(outputs, self._stats(step, prompt_tokens, generation_tokens, result.mask_seconds))
 
     def fail(self, plan: StepPlan, error: str) -> StepOutput:
         """The step raised: end its sequences with ERROR. Others live on, and nothing that the step may have left half
@@ -275,6 +283,12 @@ class Scheduler:
         if sequence.unforked:
             self._fork(sequence)
         sequence.output_ids.append(result.token_id)
+        if sequence.grammar is not None and not sequence.grammar.advance(result.token_id):
+            self._roster.retire(sequence)
+            left = replace(
+                result, error=f"The answer cannot follow its grammar any further: {sequence.grammar.problem}"
+            )
+            return [self._tell(sequence, left, FinishReason.ERROR)]
         end = ending(sequence, self._max_model_len)
         if end is not None:
             self._roster.retire(sequence)
@@ -299,7 +313,7 @@ class Scheduler:
         sequence.announced = True
         return output
 
-    def _stats(self, step: _Step, prompt_tokens: int, generation_tokens: int) -> StepStats:
+    def _stats(self, step: _Step, prompt_tokens: int, generation_tokens: int, mask_seconds: float = 0.0) -> StepStats:
         return StepStats(
             running=len(self._roster.running),
             waiting=self._roster.num_waiting,
@@ -309,6 +323,8 @@ class Scheduler:
             prefix_queries=step.prefix_queries,
             prefix_hits=step.prefix_hits,
             preemptions=step.preemptions,
+            masked_tokens=sum(row.grammar is not None for row in step.plan.rows),
+            mask_seconds=mask_seconds,
             seconds=self._clock() - step.started,
         )
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from headrace.core.request import Request
+
+if TYPE_CHECKING:
+    from headrace.grammar.state import GrammarState
 
 Rank = tuple[int, float, int, int]
 """Place in the one order of all sequences, lower first: priority class, arrival time, serial number, choice."""
@@ -34,6 +38,7 @@ class Sequence:
     forked, whatever it finds: the leader speaks for the request.
     `prompt_logprobs_from`: the first prompt position whose logprobs are still owed; None if none are.
     `scheduled_time`: clock seconds at which it first ran. `announced`: its first output has been sent.
+    `grammar`: where its output stands in the grammar that it has to follow; None if it is free.
     """
 
     request: Request
@@ -49,6 +54,7 @@ class Sequence:
     prompt_logprobs_from: int | None = None
     scheduled_time: float | None = None
     announced: bool = False
+    grammar: GrammarState | None = None
 
     @property
     def prompt_ids(self) -> list[int]:
@@ -90,4 +96,5 @@ class Sequence:
             rank=(*self.rank[:-1], choice),
             output_ids=self.output_ids.copy(),
             block_hashes=self.block_hashes.copy(),
+            grammar=None if self.grammar is None else self.grammar.fork(),
         )

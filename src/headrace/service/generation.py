@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace.config.sections import LimitsConfig
+from headrace.config.structured import DEFAULTS, StructuredOutputsConfig
 from headrace.core.errors import BadRequest
 from headrace.core.request import Request
 from headrace.runtime.client import EngineClient, EngineState
 from headrace.service.admission import Admission, Ticket
+from headrace.service.answers import NO_FORMATS, AnswerFormats, AnswerPlan, AnswerReader
 from headrace.service.beams import beam_search
+from headrace.service.constraints import Constraints
 from headrace.service.observer import RequestObserver
 from headrace.service.prompts import PreparedPrompt, PromptPreparer
 from headrace.service.rendering import Renderer
@@ -36,7 +39,9 @@ class Generator:
     has no chat template, and every conversation is refused. `defaults` are the sampling
     values of the generation config, for protocol families to fill in where a caller is silent; its `max_new_tokens` is
     applied here, to a `SamplingParams` whose `max_tokens` is None. `eos_token_ids` are all ids that end an answer.
-    `seed` starts the sequence of seeds that unseeded calls draw. `model_name` is for messages.
+    `formats` say how answers mark tool calls and reasoning, for the families that take answers apart;
+    `structured_outputs` is what holds for the form of all answers.
+    `seed` starts the sequence of seeds that unseeded calls draw. `model_name` is for responses and messages.
     """
 
     def __init__(
@@ -51,11 +56,17 @@ class Generator:
         eos_token_ids: Sequence[int],
         metrics: RequestObserver | None,
         model_name: str,
+        formats: AnswerFormats = NO_FORMATS,
+        structured_outputs: StructuredOutputsConfig = DEFAULTS,
     ) -> None:
         info = engine.info
+        self.model_name = model_name
+        self.info = info
         self._tokenizer = tokenizer
         self.template = template
         self.defaults = dict(defaults)
+        self.formats = formats
+        self.structured_outputs = structured_outputs
         self.max_model_len = info.max_model_len
         self._engine = engine
         self._limits = limits
@@ -69,7 +80,20 @@ class Generator:
             max_new_tokens=self.defaults.get("max_new_tokens"),
         )
         self._workers = Workers("headrace-text")
-        self._renderer = Renderer(template, model_name=model_name, timeout=limits.chat_template_render_timeout)
+        self._constraints = Constraints(
+            engine,
+            tokenizer,
+            self._workers,
+            vocab_size=info.vocab_size,
+            eos_token_ids=self._preparer.eos_token_ids,
+            config=structured_outputs,
+        )
+        self._renderer = Renderer(
+            template,
+            model_name=model_name,
+            timeout=limits.chat_template_render_timeout,
+            special_tokens=None if tokenizer is None else tokenizer.special_tokens,
+        )
         self._tokenization = Tokenization(tokenizer, self._workers)
         self._admission = Admission(limits, metrics)
         self._seeds = random.Random(seed)
@@ -122,14 +146,21 @@ class Generator:
                 f"prompt: at most {most} prompts are allowed in one request, got {len(calls)}.", parameter="prompt"
             )
         seeds = [self._seeds.getrandbits(_SEED_BITS) for _ in calls]
-        return await asyncio.gather(
-            *(self._workers.run(self._preparer.prepare, call, seed) for call, seed in zip(calls, seeds, strict=True))
-        )
+        return await asyncio.gather(*(self._prepare(call, seed) for call, seed in zip(calls, seeds, strict=True)))
+
+    async def _prepare(self, call: Generation, seed: int) -> PreparedPrompt:
+        constraint = call.sampling.structured_outputs
+        grammar = None if constraint is None else await self._constraints.compile(constraint)
+        return await self._workers.run(self._preparer.prepare, call, seed, grammar)
 
     async def render(self, conversation: Conversation) -> str:
         """The conversation in the model's chat template. Raises `BadRequest` if that fails or takes too long."""
         required_tokenizer(self._tokenizer, parameter="messages")
         return await self._renderer.render(conversation)
+
+    def answer_reader(self, plan: AnswerPlan, prompt_ids: Sequence[int]) -> AnswerReader:
+        """Takes one choice of an answer to this prompt apart."""
+        return plan.reader(prompt_ids, self._tokenizer)
 
     async def tokenize(self, text: str, *, add_special_tokens: bool) -> list[int]:
         return await self._tokenization.tokenize(text, add_special_tokens=add_special_tokens)
@@ -141,6 +172,7 @@ class Generator:
     def close(self) -> None:
         """End the threads. Generations that run are not touched."""
         self._workers.close()
+        self._constraints.close()
         self._renderer.close()
 
     def _submit(self, call: Generation, prompt: PreparedPrompt, ticket: Ticket, arrival: float) -> GenerationStream:

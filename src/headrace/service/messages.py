@@ -12,6 +12,9 @@ from headrace.service.types import Message
 
 Content = str | list[Part]
 
+_REASONING = ("reasoning", "reasoning_content")
+"""What templates and clients call the thoughts that led to an answer."""
+
 
 def prepare_messages(
     messages: Sequence[Message], *, content_format: str, keep_developer: bool, model_name: str
@@ -19,7 +22,8 @@ def prepare_messages(
     """The messages for a template whose `content_format` is "string" or "openai".
 
     Content becomes a text or a list of parts accordingly; a missing one is empty. Arguments of tool calls, which
-    clients send as JSON text, become objects. Fields that are null are left out. Unless `keep_developer`, messages of
+    clients send as JSON text, become objects; text that is no JSON, as of a call that was cut short, an empty one.
+    Reasoning stands under both of its names. Fields that are null are left out. Unless `keep_developer`, messages of
     the role "developer" are merged with the system messages into one, at the beginning.
     Raises `BadRequest` naming the message.
     """
@@ -45,7 +49,8 @@ def _prepare(message: Message, place: str, content_format: str, model_name: str)
     prepared["content"] = text_of(parts) if content_format == "string" or role == "tool" else parts
     if tool_calls := prepared.pop("tool_calls", None):
         prepared["tool_calls"] = _tool_calls(tool_calls, f"{place}.tool_calls")
-    return prepared
+    given = [prepared[name] for name in _REASONING if name in prepared]
+    return {**prepared, **dict.fromkeys(_REASONING, given[0])} if given else prepared
 
 
 def _tool_calls(calls: object, place: str) -> list[dict[str, Any]]:
@@ -66,8 +71,8 @@ def _arguments(arguments: object, place: str) -> Any:
     if isinstance(arguments, str) and arguments:
         try:
             arguments = json.loads(arguments)
-        except ValueError as problem:
-            raise BadRequest(f"{place} must be JSON ({problem}).", parameter="messages") from None
+        except (ValueError, RecursionError):
+            arguments = {}
     arguments = arguments or {}
     if not isinstance(arguments, Mapping):
         raise BadRequest(f"{place} must be a JSON object.", parameter="messages")

@@ -36,6 +36,21 @@ class FinishedRequest:
         return self.decode / (longest - 1) if self.decode is not None and longest > 1 else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PooledRequest:
+    """One request to a model that pools, once it has ended, however it ended. Durations in seconds.
+
+    `prompt_tokens` and `finish_reason` are those of each of its inputs, which end together. `queue` lasts until the
+    first of them ran, `inference` from there to the end; None where none ran.
+    """
+
+    prompt_tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    queue: float | None
+    inference: float | None
+    e2e: float
+
+
 class RequestObserver(Protocol):
     """Listens to requests. Called on the event loop, so it must be quick and must not raise."""
 
@@ -48,6 +63,8 @@ class RequestObserver(Protocol):
         ...
 
     def request_finished(self, request: FinishedRequest) -> None: ...
+
+    def request_pooled(self, request: PooledRequest) -> None: ...
 
     def request_rejected(self, reason: str) -> None:
         """Admission turned a request away: `reason` is "max_num_queued_reqs" or "max_num_queued_tokens"."""

@@ -59,8 +59,15 @@ class PromptPreparer:
         self._eos_token_id = known_eos[0] if known_eos else None
         self._extra_eos = tuple(token for token in known_eos[1:] if token != self._eos_token_id and token < vocab_size)
 
-    def prepare(self, call: Generation, seed: int) -> PreparedPrompt:
-        """`seed` is for a call that brings none. Raises `BadRequest` or `ContextOverflow`, naming the parameter."""
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """All ids that end an answer, *the* EOS first."""
+        return self._extra_eos if self._eos_token_id is None else (self._eos_token_id, *self._extra_eos)
+
+    def prepare(self, call: Generation, seed: int, grammar: str | None = None) -> PreparedPrompt:
+        """`seed` is for a call that brings none, `grammar` what its constraint was compiled to. Raises `BadRequest` or
+        `ContextOverflow`, naming the parameter.
+        """
         self._check(call.sampling)
         prompt_ids = self._prompt_ids(call)
         if not prompt_ids:
@@ -68,7 +75,7 @@ class PromptPreparer:
         self._check_vocabulary(prompt_ids, "prompt")
         self._check_room(len(prompt_ids))
         room = self._max_model_len - len(prompt_ids)
-        return PreparedPrompt(prompt_ids, self._resolve(call.sampling, room, seed))
+        return PreparedPrompt(prompt_ids, self._resolve(call.sampling, room, seed, grammar))
 
     def _check(self, sampling: SamplingParams) -> None:
         if sampling.detokenize:
@@ -188,7 +195,7 @@ class PromptPreparer:
             value=tokens,
         )
 
-    def _resolve(self, sampling: SamplingParams, room: int, seed: int) -> TokenSampling:
+    def _resolve(self, sampling: SamplingParams, room: int, seed: int, grammar: str | None) -> TokenSampling:
         asked = self._max_new_tokens if sampling.max_tokens is None else sampling.max_tokens
         max_tokens = room if asked is None else min(asked, room)
         extra_eos = () if sampling.ignore_eos else self._extra_eos
@@ -214,6 +221,7 @@ class PromptPreparer:
             logprobs=logprobs,
             prompt_logprobs=self._positions(sampling.prompt_logprobs),
             logprob_token_ids=None if reported is None else tuple(dict.fromkeys(reported)),
+            grammar=grammar,
         )
         _check_choice_is_left(resolved)
         return resolved

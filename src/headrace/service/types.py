@@ -41,6 +41,7 @@ class Conversation:
 
     `chat_template_kwargs` are variables for the template beside the ones named here. With `continue_final_message`
     the last message stays open, so the model writes on in it; this needs `add_generation_prompt` to be false.
+    `chat_template` takes the place of the model's own; it need not be trusted.
     """
 
     messages: Sequence[Message]
@@ -49,6 +50,7 @@ class Conversation:
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     documents: Sequence[Mapping[str, Any]] | None = None
     tools: Sequence[Mapping[str, Any]] | None = None
+    chat_template: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from jinja2.exceptions import TemplateError
 from jinja2.meta import find_undeclared_variables
 
 from headrace.core.errors import BadRequest, ConfigError
-from headrace.text.content_format import ContentFormat, content_format
+from headrace.text.content_format import ContentFormat, detect_content_format
 from headrace.text.template_sandbox import MAX_ITEMS, TemplateRefusal, TemplateSandbox
 
 _DEFAULT = "default"
@@ -32,18 +32,30 @@ class ChatTemplate:
     """A compiled chat template, or a set of them by name; may be used by several threads at once.
 
     Of a set, `tool_use` renders conversations with tools and `default` all others. `special_tokens` are variables
-    of the template (`bos_token`, ...). `content_format` says what it takes message content to be: text, or a list of
-    parts as OpenAI has them. Raises `ConfigError` if a template has a syntax error or a set has no `default`.
+    of the template (`bos_token`, ...). `content_format` overrides what the templates show of themselves. Raises
+    `ConfigError` if a template has a syntax error or a set has no `default`.
     """
 
-    def __init__(self, template: str | dict[str, str], special_tokens: dict[str, str]) -> None:
+    def __init__(
+        self,
+        template: str | dict[str, str],
+        special_tokens: dict[str, str],
+        *,
+        content_format: ContentFormat | None = None,
+    ) -> None:
         named = {_DEFAULT: template} if isinstance(template, str) else template
         if _DEFAULT not in named:
             raise ConfigError(f"The chat templates are named {sorted(named)}; one must be named {_DEFAULT!r}.")
         sandbox = TemplateSandbox()
         self._compiled = {name: _compile(sandbox, name, source) for name, source in named.items()}
         self._special_tokens = special_tokens
-        self.content_format: ContentFormat = self._compiled[_DEFAULT].content_format
+        self._content_format = content_format
+
+    def content_format(self, *, tools: bool = False) -> ContentFormat:
+        """What message content is to be: text, or a list of parts as OpenAI has them. With `tools` another template of
+        the set may be the one that renders.
+        """
+        return self._content_format or self._choose(tools).content_format
 
     def render(
         self,
@@ -67,13 +79,16 @@ class ChatTemplate:
                 "continue_final_message and add_generation_prompt must not both be true.",
                 parameter="continue_final_message",
             )
-        compiled = self._compiled[_TOOL_USE if tools and _TOOL_USE in self._compiled else _DEFAULT]
+        compiled = self._choose(bool(tools))
         known = {name: value for name, value in (variables or {}).items() if name in compiled.variables}
         values = self._special_tokens | known
         values |= {"tools": tools or None, "documents": documents, "add_generation_prompt": add_generation_prompt}
         if not continue_final_message:
             return _render(compiled.template, values | {"messages": messages})
         return _cut_at_mark(_render(compiled.template, values | {"messages": _mark_end(messages)}))
+
+    def _choose(self, tools: bool) -> _Compiled:
+        return self._compiled[_TOOL_USE if tools and _TOOL_USE in self._compiled else _DEFAULT]
 
 
 def _compile(sandbox: TemplateSandbox, name: str, source: str) -> _Compiled:
@@ -84,7 +99,7 @@ def _compile(sandbox: TemplateSandbox, name: str, source: str) -> _Compiled:
         raise ConfigError(
             f"The chat template ({name}) has a syntax error at line {error.lineno}: {error.message}"
         ) from None
-    return _Compiled(template, frozenset(find_undeclared_variables(tree)), content_format(tree))
+    return _Compiled(template, frozenset(find_undeclared_variables(tree)), detect_content_format(tree))
 
 
 def _render(template: Template, values: dict[str, Any]) -> str:

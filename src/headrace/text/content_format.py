@@ -13,7 +13,7 @@ _MESSAGES = "messages"
 _CONTENT = "content"
 
 
-def content_format(tree: nodes.Template) -> ContentFormat:
+def detect_content_format(tree: nodes.Template) -> ContentFormat:
     """`openai` if the template goes through the parts of a message's content, else `string`.
 
     It does so by looping over the content of a message that it got by looping over the messages, over a variable

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
+from tokenizers.normalizers import Lowercase
+from tokenizers.normalizers import Sequence as Normalizers
 
 from headrace.core.errors import BadCheckpoint
+from headrace.hub.sentence_files import read_sentence_files
 from headrace.text.parts import SPECIAL_ROLES, TokenizerParts
 
 _TOKENIZER = "tokenizer.json"
@@ -20,7 +23,8 @@ def tokenizer_from_folder(path: Path) -> TokenizerParts:
 
     Special tokens come from `tokenizer_config.json`, those it does not name from `special_tokens_map.json`; either
     has them as text or as an object. What is put around a prompt is up to `tokenizer.json` alone: like transformers,
-    we go by its post-processor and not by `add_bos_token` and `add_eos_token`.
+    we go by its post-processor and not by `add_bos_token` and `add_eos_token`. A model of sentence-transformers may ask
+    for lower case in a file of its own.
     Raises `BadCheckpoint`, naming the file, if one is missing or damaged.
     """
     file = path if path.is_file() else path / _TOKENIZER
@@ -30,6 +34,8 @@ def tokenizer_from_folder(path: Path) -> TokenizerParts:
     backend.no_truncation()  # limits are checked, and cut text is never silently taken for the whole
     backend.no_padding()
     _add_missing(backend, config, special_map)
+    if read_sentence_files(file.parent).do_lower_case:
+        _lower_case(backend)
     special_tokens = {
         role: _text(value) for role in SPECIAL_ROLES if (value := config.get(role) or special_map.get(role)) is not None
     }
@@ -49,6 +55,11 @@ def _read_backend(file: Path) -> Tokenizer:
         if file.is_file():
             raise BadCheckpoint(f"{file}: cannot be read as a tokenizer: {error}") from None
         raise BadCheckpoint(f"{file.parent}: has no {_TOKENIZER}; give a folder that has one by --tokenizer.") from None
+
+
+def _lower_case(backend: Tokenizer) -> None:
+    before = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = Normalizers([Lowercase(), *before])
 
 
 def _read_object(file: Path) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from headrace.core.errors import BadCheckpoint
 
 _INDEX = "model.safetensors.index.json"
 _ELEMENT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+_BUFFERS = ("I64", "BOOL")
+"""Types of no weights: tables of positions, masks, that old versions of transformers saved."""
 
 
 class SafetensorsSource:
@@ -52,11 +54,13 @@ class SafetensorsSource:
 
     def _add(self, path: Path, file: Any, name: str) -> None:
         entry = file.get_slice(name)
+        dtype = entry.get_dtype()
+        if dtype in _BUFFERS:
+            return
         if name in self.shapes:
             raise BadCheckpoint(f"{path}: tensor {name!r} is in another file of the checkpoint too")
         self.shapes[name] = tuple(entry.get_shape())
         self._files[name] = file
-        dtype = entry.get_dtype()
         if dtype not in _ELEMENT_BYTES:
             raise BadCheckpoint(f"{path}: tensor {name!r} is of type {dtype}; supported: {', '.join(_ELEMENT_BYTES)}")
         self._dtypes[name] = dtype

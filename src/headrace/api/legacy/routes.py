@@ -38,8 +38,8 @@ class LegacyFamily:
 
     async def generate(self, http: Request) -> Response:
         """Continue a prompt. Every key but `prompt` and `stream` is a sampling parameter."""
-        generator = self._services.generator
         body = await read_body(http, LegacyRequest)
+        generator = await self._services.generator(None)
         name = request_id(http, None)
         call = generation(body, request_id=name)
         self._log.write([call])

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -17,9 +18,9 @@ from headrace.api.disconnect import while_connected
 from headrace.api.fields import UndeclaredFields
 from headrace.api.live import LiveRequests
 from headrace.api.merge import MergedStreams, collect
-from headrace.api.model_names import check_model
 from headrace.api.openai.answer import Head, PromptView
-from headrace.api.openai.chat import ChatFormat, answer_role, chat_generation
+from headrace.api.openai.chat import ChatCall, answer_role, chat_call
+from headrace.api.openai.chat_format import ChatFormat
 from headrace.api.openai.completion import CompletionFormat, generations
 from headrace.api.openai.fields import NOT_IMPLEMENTED
 from headrace.api.openai.models import model_card, model_list
@@ -31,7 +32,6 @@ from headrace.api.openai.schema import (
     GenerationBody,
     TokenizeRequest,
 )
-from headrace.api.openai.template import chat_conversation
 from headrace.api.openai.tokens import tokenize
 from headrace.api.openai.wire import Detokenized
 from headrace.api.openapi import json_body
@@ -41,7 +41,7 @@ from headrace.api.request_log import RequestLog
 from headrace.api.sse import EventStream
 from headrace.api.usage import usage_policy
 from headrace.api.wire import Wire, encode
-from headrace.config.sections import ServeConfig
+from headrace.config.sections import ServeConfig, ServedModelConfig
 from headrace.service import Generation, Services
 from headrace.service.generation import Generator
 from headrace.service.stream import GenerationStream
@@ -80,7 +80,7 @@ class OpenAIFamily:
         self._fields = UndeclaredFields(NOT_IMPLEMENTED, strict=config.api.strict_requests)
         self._log = RequestLog(enabled=config.logging.enable_log_requests, longest=config.logging.max_log_len)
         self._tokens_as_ids = config.api.return_tokens_as_token_ids
-        self._fingerprint = _fingerprint(services, config)
+        self._fingerprints = {model.name: _fingerprint(model.config) for model in services.models}
 
     async def list_models(self) -> Response:
         return _json(model_list(self._services))
@@ -89,11 +89,11 @@ class OpenAIFamily:
         return _json(model_card(name, self._services))
 
     async def complete(self, http: Request) -> Response:
-        generator = self._services.generator
         body = await self._read(http, CompletionRequest)
+        generator = await self._services.generator(body.model)
         usage = usage_policy(body.stream_options, stream=body.stream, config=self._config.api)
-        head = self._head(http, body, "cmpl-")
-        calls = self._completion_calls(http, body, head)
+        head = self._head(http, body, "cmpl-", generator)
+        calls = _completion_calls(http, body, head, generator)
         self._log.write(calls)
         merged = MergedStreams(await generator.start_all(calls))
         running = self._live.tracked((head.id, head.name), merged)
@@ -115,17 +115,25 @@ class OpenAIFamily:
             return _json_text((await answer()).whole(results))
 
     async def chat(self, http: Request) -> Response:
-        generator = self._services.generator
         body = await self._read(http, ChatRequest)
+        generator = await self._services.generator(body.model)
         usage = usage_policy(body.stream_options, stream=body.stream, config=self._config.api)
-        head = self._head(http, body, "chatcmpl-")
-        prompt, call = await self._chat_call(http, body, head)
-        self._log.write([call])
-        merged = MergedStreams([await generator.start(call)])
+        head = self._head(http, body, "chatcmpl-", generator)
+        chat = await self._chat_call(http, body, head, generator)
+        self._log.write([chat.generation])
+        merged = MergedStreams([await generator.start(chat.generation)])
         running = self._live.tracked((head.id, head.name), merged)
-        view = PromptView(merged.streams[0], prompt)
-        role = answer_role(body, self._config.api.response_role)
-        answer = ChatFormat(body, head, usage, view, role, tokens_as_ids=self._tokens_as_ids)
+        (stream,) = merged.streams
+        answer = ChatFormat(
+            body,
+            head,
+            usage,
+            PromptView(stream, chat.prompt),
+            answer_role(body, self._config.api.response_role),
+            plan=chat.plan,
+            reader=partial(generator.answer_reader, chat.plan, stream.prompt_ids),
+            tokens_as_ids=self._tokens_as_ids,
+        )
 
         if body.stream:
             return EventStream(merged.chunks(answer.chunks), running)
@@ -136,59 +144,59 @@ class OpenAIFamily:
     async def render_completion(self, http: Request) -> Response:
         """The token requests of a completion, one a prompt, in place of its answer."""
         body = await self._read(http, CompletionRequest)
-        head = self._head(http, body, "cmpl-")
-        calls = self._completion_calls(http, body, head)
-        prepared = await self._services.generator.prepare_all(calls)
+        generator = await self._services.generator(body.model)
+        head = self._head(http, body, "cmpl-", generator)
+        calls = _completion_calls(http, body, head, generator)
+        prepared = await generator.prepare_all(calls)
         pairs = zip(calls, prepared, strict=True)
         return _json_text(encode([token_request(body, call, ready, model=head.model) for call, ready in pairs]))
 
     async def render_chat(self, http: Request) -> Response:
         """The token request of a chat, in place of its answer."""
         body = await self._read(http, ChatRequest)
-        head = self._head(http, body, "chatcmpl-")
-        _, call = await self._chat_call(http, body, head)
-        (prepared,) = await self._services.generator.prepare_all([call])
+        generator = await self._services.generator(body.model)
+        head = self._head(http, body, "chatcmpl-", generator)
+        call = (await self._chat_call(http, body, head, generator)).generation
+        (prepared,) = await generator.prepare_all([call])
         return _json(token_request(body, call, prepared, model=head.model))
 
     async def tokenize(self, http: Request) -> Response:
-        generator = self._services.generator
         body = await self._read(http, TokenizeRequest)
-        return _json(await tokenize(body, generator, self._config.api.default_chat_template_kwargs))
+        model = await self._services.loaded(body.model)
+        return _json(await tokenize(body, model, self._config.api))
 
     async def detokenize(self, http: Request) -> Response:
-        generator = self._services.generator
         body = await self._read(http, DetokenizeRequest)
-        return _json(Detokenized(prompt=await generator.detokenize(body.tokens)))
+        model = await self._services.loaded(body.model)
+        return _json(Detokenized(prompt=await model.detokenize(body.tokens)))
 
-    async def tokenizer_info(self) -> Response:
-        return _json_text(encode(self._services.generator.tokenizer.info()))
+    async def tokenizer_info(self, http: Request) -> Response:
+        model = await self._services.loaded(http.query_params.get("model"))
+        return _json_text(encode(model.tokenizer.info()))
 
     async def _read(self, http: Request, schema: type[B]) -> B:
         body = await read_body(http, schema)
         self._fields.check(body)
-        check_model(body.model, self._services)
         return body
 
-    def _completion_calls(self, http: Request, body: CompletionRequest, head: Head) -> list[Generation]:
-        defaults = self._services.generator.defaults
-        return generations(body, defaults, request_id=head.id, priority_header=http.headers.get(PRIORITY_HEADER))
-
-    async def _chat_call(self, http: Request, body: ChatRequest, head: Head) -> tuple[str, Generation]:
-        """The rendered conversation, and what is to be done with it."""
-        generator = self._services.generator
-        prompt = await generator.render(chat_conversation(body, self._config.api.default_chat_template_kwargs))
+    async def _chat_call(self, http: Request, body: ChatRequest, head: Head, generator: Generator) -> ChatCall:
         priority = http.headers.get(PRIORITY_HEADER)
-        return prompt, chat_generation(body, prompt, generator.defaults, request_id=head.id, priority_header=priority)
+        return await chat_call(body, generator, self._config.api, request_id=head.id, priority_header=priority)
 
-    def _head(self, http: Request, body: GenerationBody, prefix: str) -> Head:
+    def _head(self, http: Request, body: GenerationBody, prefix: str, generator: Generator) -> Head:
         name = request_id(http, body.request_id)
         return Head(
             id=prefix + name,
             name=name,
             created=int(time.time()),
-            model=self._services.model_names[0],
-            fingerprint=self._fingerprint,
+            model=generator.model_name,
+            fingerprint=self._fingerprints[generator.model_name],
         )
+
+
+def _completion_calls(http: Request, body: CompletionRequest, head: Head, generator: Generator) -> list[Generation]:
+    priority = http.headers.get(PRIORITY_HEADER)
+    return generations(body, generator.defaults, request_id=head.id, priority_header=priority)
 
 
 async def _prompt_view(
@@ -205,11 +213,11 @@ async def _prompt_view(
     )
 
 
-def _fingerprint(services: Services, config: ServeConfig) -> str:
+def _fingerprint(config: ServedModelConfig) -> str:
     """`headrace-<version>-<8 hex digits>`: changes when what decides the tokens does."""
     engine = config.engine
     precision = (engine.dtype, engine.quantization, engine.kv_cache_dtype, engine.device, engine.kernels)
-    facts = "\n".join(map(str, (services.model_root, config.model.revision, *precision)))
+    facts = "\n".join(map(str, (config.model.model, config.model.revision, *precision)))
     return f"headrace-{__version__}-{hashlib.blake2b(facts.encode(), digest_size=4).hexdigest()}"
 
 

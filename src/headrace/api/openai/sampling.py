@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.api.openai.schema import ChatRequest, CompletionRequest, GenerationBody
+from headrace.api.openai.structured import constraint
 from headrace.api.sampling import FROM_GENERATION_CONFIG, with_defaults
 from headrace.core.errors import BadRequest
 from headrace.core.sampling import SamplingParams
@@ -63,6 +64,7 @@ def _common(body: GenerationBody, defaults: Mapping[str, Any]) -> dict[str, Any]
         "use_beam_search": body.use_beam_search,
         "length_penalty": body.length_penalty,
         "early_stopping": body.early_stopping,
+        "structured_outputs": constraint(body.response_format, body),
     }
     return with_defaults(values | body.model_dump(include=set(FROM_GENERATION_CONFIG), exclude_none=True), defaults)
 

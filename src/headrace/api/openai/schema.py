@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Required
 
-from pydantic import ConfigDict, PlainValidator, StrictInt, WithJsonSchema
+from pydantic import (
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictInt,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 from typing_extensions import TypedDict
 
+from headrace.api.openai.structured import ResponseFormat
 from headrace.api.record import TOKEN_IDS_SCHEMA, Body, StreamOptions, are_token_ids
+from headrace.api.structured import ConstraintFields
 
 Side = Literal["left", "right"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -26,7 +37,7 @@ EarlyStopping = Annotated[
 ]
 
 
-class GenerationBody(Body):
+class GenerationBody(Body, ConstraintFields):
     """What completions and chat have in common. Sampling values left out come from the generation config."""
 
     max_tokens: int | None = None
@@ -53,6 +64,8 @@ class GenerationBody(Body):
     length_penalty: float = 1.0
     early_stopping: EarlyStopping | None = None
     """Left out, a search stops early only where that changes nothing."""
+    response_format: ResponseFormat | None = None
+    """The form of the answer. It wins over `structured_outputs`."""
     prompt_logprobs: StrictInt | None = None
     truncate_prompt_tokens: int | None = None
     truncation_side: Side | None = None
@@ -118,10 +131,81 @@ class Message(TypedDict, total=False):
     content: str | list[str | dict[str, Any]] | None
 
 
+class FunctionDefinition(TypedDict, total=False):
+    """A function that the model may call; `parameters` is a JSON schema."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    name: Required[Annotated[str, Field(min_length=1)]]
+    description: str | None
+    parameters: dict[str, Any] | None
+    strict: bool | None
+
+
+class ToolDefinition(TypedDict):
+    """A tool as OpenAI has it."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+def _as_given(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    check(value)
+    return value
+
+
+Tool = Annotated[ToolDefinition, WrapValidator(_as_given)]
+"""Checked, and kept with its keys in their order: templates print it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFunction:
+    """The tool choice that demands a call of one function."""
+
+    name: str
+
+
+def _tool_choice(value: Any) -> str | NamedFunction:
+    match value:
+        case "none" | "auto" | "required":
+            return value
+        case {"type": "function", "function": {"name": str(name)}}:
+            return NamedFunction(name)
+    raise ValueError('must be "none", "auto", "required" or {"type": "function", "function": {"name": "…"}}')
+
+
+ToolChoice = Annotated[
+    Literal["none", "auto", "required"] | NamedFunction,
+    PlainValidator(_tool_choice),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": ["none", "auto", "required"]},
+                {
+                    "type": "object",
+                    "properties": {
+                        "type": {"const": "function"},
+                        "function": {
+                            "type": "object",
+                            "properties": {"name": {"type": "string"}},
+                            "required": ["name"],
+                        },
+                    },
+                    "required": ["type", "function"],
+                },
+            ]
+        }
+    ),
+]
+
+
 class Templated(Body):
     """What decides how a conversation is rendered."""
 
     messages: list[Message] | None = None
+    tools: list[Tool] | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     chat_template: str | None = None
@@ -138,7 +222,12 @@ class ChatRequest(GenerationBody, Templated):
     top_logprobs: StrictInt = 0
     add_special_tokens: bool = False
     documents: list[dict[str, str]] | None = None
+    tool_choice: ToolChoice | None = None
+    """Default: auto if there are tools, else none."""
+    parallel_tool_calls: bool = True
+    """False: only the first call of an answer counts."""
     reasoning_effort: Effort | None = None
+    include_reasoning: bool = True
     return_prompt_text: bool = False
 
 

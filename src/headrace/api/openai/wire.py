@@ -62,14 +62,40 @@ class CompletionChunk(Wire, kw_only=True):
     usage: Usage | UnsetType = UNSET
 
 
+class CalledFunction(Wire, kw_only=True):
+    """`arguments` is the text of a JSON object, in a chunk a piece of it."""
+
+    name: str | UnsetType = UNSET
+    arguments: str
+
+
+class ToolCall(Wire, kw_only=True):
+    id: str
+    type: str = "function"
+    function: CalledFunction
+
+
+class ToolCallDelta(Wire, kw_only=True):
+    """`id`, `type` and the function's name stand in the first chunk of a call only."""
+
+    id: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+    index: int
+    function: CalledFunction
+
+
 class ChatMessage(Wire, kw_only=True):
+    """Reasoning is there under both names that clients look for, the second only if there is some."""
+
     role: str
     content: str | None
     refusal: None = None
     annotations: None = None
     audio: None = None
     function_call: None = None
-    reasoning: None = None
+    reasoning: str | None = None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class ChatChoice(Wire, kw_only=True):
@@ -101,7 +127,10 @@ class ChatCompletion(Wire, kw_only=True):
 
 class ChatDelta(Wire, kw_only=True):
     role: str | UnsetType = UNSET
-    content: str | UnsetType = UNSET
+    content: str | UnsetType | None = UNSET
+    reasoning: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
 
 
 class ChatChunkChoice(Wire, kw_only=True):
@@ -147,7 +176,7 @@ class ModelCard(Wire, kw_only=True):
     owned_by: str = "headrace"
     root: str
     parent: str | None = None
-    max_model_len: int
+    max_model_len: int | None
     permission: list[ModelPermission]
 
 

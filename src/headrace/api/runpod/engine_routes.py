@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from starlette.types import Message
 
 from headrace.api.openai.routes import OpenAIFamily
+from headrace.api.pooling.routes import PoolingFamily
 from headrace.api.request_ids import HEADER as REQUEST_ID
 from headrace.api.runpod.growth import ChunkGrowth
 from headrace.api.runpod.inputs import RouteJob
@@ -19,14 +20,15 @@ from headrace.core.errors import BadRequest
 
 _Handler = Callable[[Request], Awaitable[Response]]
 _MODEL = "/v1/models/"
+_JSON = "application/json"
 
 
 class EngineRoutes:
-    """Calls the handlers of the OpenAI family. Routes that are not listed here, such as those for operators, are out of
+    """Calls the handlers of two families. Routes that are not listed here, such as those for operators, are out of
     reach of jobs.
     """
 
-    def __init__(self, family: OpenAIFamily) -> None:
+    def __init__(self, family: OpenAIFamily, pooling: PoolingFamily) -> None:
         async def models(_: Request) -> Response:
             return await family.list_models()
 
@@ -40,6 +42,14 @@ class EngineRoutes:
             "/v1/models": ("GET", models),
             "/tokenize": ("POST", family.tokenize),
             "/detokenize": ("POST", family.detokenize),
+            "/v1/embeddings": ("POST", pooling.embed),
+            "/pooling": ("POST", pooling.pool),
+            "/classify": ("POST", pooling.classify),
+            "/score": ("POST", pooling.score),
+            "/v1/score": ("POST", pooling.score),
+            "/rerank": ("POST", pooling.rerank),
+            "/v1/rerank": ("POST", pooling.rerank),
+            "/v2/rerank": ("POST", pooling.rerank),
         }
 
     async def run(self, job: RouteJob, request_id: str, growth: ChunkGrowth) -> AsyncGenerator[msgspec.Raw | str, None]:
@@ -49,6 +59,8 @@ class EngineRoutes:
         """
         response = await self._handler(job)(_request(job, request_id))
         if not isinstance(response, EventStream):
+            if response.media_type != _JSON:
+                raise BadRequest(f"The output of a job is JSON; {job.path} answered {response.media_type}.")
             yield msgspec.Raw(response.body)
             return
         sizes = growth.sizes()

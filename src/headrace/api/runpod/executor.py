@@ -11,6 +11,8 @@ from headrace.api.errors import public_message
 from headrace.api.fields import UndeclaredFields
 from headrace.api.live import LiveRequests
 from headrace.api.openai.routes import OpenAIFamily
+from headrace.api.pooling.routes import PoolingFamily
+from headrace.api.runpod.endpoints import Endpoints
 from headrace.api.runpod.engine_routes import EngineRoutes
 from headrace.api.runpod.growth import ChunkGrowth
 from headrace.api.runpod.inputs import InputDefaults, NativeJob, RouteJob, read_input, unknown_keys
@@ -30,12 +32,14 @@ class JobExecutor:
     def __init__(
         self,
         services: Services,
+        endpoints: Endpoints,
         routes: EngineRoutes,
         defaults: InputDefaults,
         fields: UndeclaredFields,
         template_kwargs: Mapping[str, Any],
     ) -> None:
         self._services = services
+        self._endpoints = endpoints
         self._routes = routes
         self._defaults = defaults
         self._fields = fields
@@ -47,33 +51,38 @@ class JobExecutor:
         A queue of the engine that is full, or an engine that is being started again, is waited for.
         """
         asked = read_input(given, self._defaults)
+        model = self._endpoints.model_of(job.endpoint)
+        if isinstance(asked, RouteJob):
+            asked = asked.for_model(model)
+            model = asked.model
         for name in unknown_keys(given):
             self._fields.unknown(name)
         pause = _LOOK_AGAIN_SECONDS
         while True:
-            await self._engine_runs()
+            await self._engine_runs(model)
             try:
-                return await self._run(asked, job.id, emit)
+                return await self._run(asked, model, job.id, emit)
             except (Overloaded, NotReady):  # raised before anything was generated
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             except EngineError as error:
                 raise EngineError(public_message(error)) from error
 
-    async def _run(self, asked: NativeJob | RouteJob, request_id: str, emit: Emit) -> None:
+    async def _run(self, asked: NativeJob | RouteJob, model: str | None, request_id: str, emit: Emit) -> None:
         if isinstance(asked, NativeJob):
-            await self._answer(asked, request_id, emit)
+            await self._answer(asked, model, request_id, emit)
         else:
             await self._call(asked, request_id, emit)
 
-    async def _engine_runs(self) -> None:
-        while not self._services.healthy:
-            if self._services.engine_state is EngineState.DEAD:
-                raise EngineDead("The engine is not started again.")
+    async def _engine_runs(self, name: str | None) -> None:
+        model = self._services.find(name) if name else self._services.models[0]
+        while (state := model.state) in (EngineState.LOADING, EngineState.RESTARTING):
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        if state is EngineState.DEAD:
+            raise EngineDead("The engine is not started again.")
 
-    async def _answer(self, asked: NativeJob, request_id: str, emit: Emit) -> None:
-        generator = self._services.generator
+    async def _answer(self, asked: NativeJob, model: str | None, request_id: str, emit: Emit) -> None:
+        generator = await self._services.generator(model)
         prompt = asked.prompt
         if not isinstance(prompt, str):
             conversation = Conversation(messages=prompt, chat_template_kwargs=self._template_kwargs)
@@ -113,6 +122,8 @@ def job_executor(services: Services, config: ServeConfig) -> JobExecutor:
             factor=runpod.job_batch_size_growth_factor,
         ),
     )
-    routes = EngineRoutes(OpenAIFamily(services, config, LiveRequests()))
+    endpoints = Endpoints([model.config for model in services.models])
+    live = LiveRequests()
+    routes = EngineRoutes(OpenAIFamily(services, config, live), PoolingFamily(services, config, live))
     fields = UndeclaredFields({}, strict=config.api.strict_requests)
-    return JobExecutor(services, routes, defaults, fields, config.api.default_chat_template_kwargs)
+    return JobExecutor(services, endpoints, routes, defaults, fields, config.api.default_chat_template_kwargs)

@@ -51,6 +51,18 @@ class RouteJob:
     path: str
     body: dict[str, Any] | None
 
+    @property
+    def model(self) -> str | None:
+        """The model that it names."""
+        name = None if self.body is None else self.body.get("model")
+        return name if isinstance(name, str) and name else None
+
+    def for_model(self, name: str | None) -> RouteJob:
+        """The same for the model of this name, unless it names one."""
+        if name is None or self.body is None or self.body.get("model"):
+            return self
+        return replace(self, body={**self.body, "model": name})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputDefaults:

@@ -12,9 +12,14 @@ OPENAI = "/openai"
 
 _UNDER_ENDPOINT = re.compile(r"/v2/[^/]+/openai(?:/|$)")
 
+_OF_OTHERS = ("/v2/rerank",)
+"""Cohere's clients call there; no endpoint has a path of so few steps."""
+
 
 def is_runpod_path(path: str) -> bool:
     """Whether a path is one of this family's, the OpenAI routes under it included."""
+    if path in _OF_OTHERS:
+        return False
     return path.startswith("/v2/") or _first_step(path) in (*BARE_ROUTES, OPENAI)
 
 

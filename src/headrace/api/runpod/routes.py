@@ -15,6 +15,7 @@ from headrace.api.body import parsed, read_bytes
 from headrace.api.disconnect import while_connected
 from headrace.api.live import LiveRequests
 from headrace.api.openai.routes import openai_router
+from headrace.api.pooling.routes import pooling_router
 from headrace.api.runpod.cancelled import CancelledStreams
 from headrace.api.runpod.docs import describe
 from headrace.api.runpod.endpoints import DEFAULT, Endpoints
@@ -71,7 +72,9 @@ def runpod_router(services: Services, queue: JobQueue, config: ServeConfig, live
             )
             if path != "/health":  # which is the OpenAI family's where it is bare
                 router.add_api_route(path, handler, methods=[method], dependencies=admitted, include_in_schema=False)
-    direct = openai_router(services, config, live)
+    direct = APIRouter()
+    direct.include_router(openai_router(services, config, live))
+    direct.include_router(pooling_router(services, config, live))
     for prefix in (UNDER_ENDPOINT, ""):
         admitted = [Depends(family.admission("openai"))]
         router.include_router(direct, prefix=prefix + "/openai", dependencies=admitted, include_in_schema=False)
@@ -84,7 +87,7 @@ class RunpodFamily:
     def __init__(self, services: Services, queue: JobQueue, config: ServeConfig) -> None:
         self._services = services
         self._queue = queue
-        self._endpoints = Endpoints(services.model_names)
+        self._endpoints = Endpoints([model.config for model in services.models])
         self._limits = RateLimits(config.runpod.job_rate_limits, config.runpod.job_concurrency_limits)
         self._policy = JobPolicy(
             execution_timeout=round(config.jobs.job_execution_timeout * SECOND),

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from headrace.api.structured import CONSTRAINT_NAMES, ConstraintFields
 from headrace.core.errors import BadRequest
 from headrace.core.sampling import SamplingParams
+from headrace.core.structured import StructuredOutputsParams
 
 SAMPLING_NAMES = frozenset(
     {
@@ -35,6 +39,7 @@ SAMPLING_NAMES = frozenset(
         "bad_words",
         "allowed_token_ids",
         "include_stop_str_in_output",
+        *CONSTRAINT_NAMES,
     }
 )
 """Names that mean in a job what they mean in a `SamplingParams`."""
@@ -56,10 +61,21 @@ def read_sampling(values: Mapping[str, Any], *, max_tokens: int) -> SamplingPara
             raise BadRequest(f"sampling_params has no parameter {name!r}.", parameter=name)
     if "logit_bias" in given:
         given["logit_bias"] = _bias_by_id(given["logit_bias"])
+    if (constraint := _constraint({name: given.pop(name) for name in CONSTRAINT_NAMES & given.keys()})) is not None:
+        given["structured_outputs"] = constraint
     sampling = SamplingParams(**{"max_tokens": max_tokens, **given})
     if sampling.use_beam_search:
         _check_beam_search(sampling, given)
     return sampling
+
+
+def _constraint(given: Mapping[str, Any]) -> StructuredOutputsParams | None:
+    try:
+        return ConstraintFields.model_validate(given).constraint()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        raise BadRequest(f"{name}: {first['msg']}.", parameter=name) from None
 
 
 def _check_beam_search(sampling: SamplingParams, given: Mapping[str, Any]) -> None:

@@ -12,7 +12,6 @@ NOT_IMPLEMENTED: Mapping[str, Harmless] = {
     "content_parts": empty,
     "reasoning_ended": one_of(False),
     "reasoning_parser_kwargs": empty,
-    "structured_outputs": never,
     "guided_decoding": never,
     "extra_args": empty,
     "logits_processors": empty,

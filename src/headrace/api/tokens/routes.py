@@ -12,7 +12,6 @@ from headrace.api.disconnect import while_connected
 from headrace.api.fields import UndeclaredFields
 from headrace.api.live import LiveRequests
 from headrace.api.merge import MergedStreams, collect
-from headrace.api.model_names import check_model
 from headrace.api.openapi import json_body
 from headrace.api.request_ids import request_id
 from headrace.api.request_log import RequestLog
@@ -50,18 +49,17 @@ class TokensFamily:
 
     async def generate(self, http: Request) -> Response:
         """Continue a prompt of token ids. No text is made unless `output_mode` or `stop` asks for it."""
-        generator = self._services.generator
         body = await read_body(http, GenerateRequest)
         self._fields.check(body)
-        check_model(body.model, self._services)
+        generator = await self._services.generator(body.model)
         usage = usage_policy(body.stream_options, stream=body.stream, config=self._config.api)
         name = request_id(http, body.request_id)
-        head = Head(_ID_PREFIX + name, int(time.time()), self._services.model_names[0])
+        head = Head(_ID_PREFIX + name, int(time.time()), generator.model_name)
         call = generation(
             body,
             generator.defaults,
             request_id=head.request_id,
-            max_num_seqs=self._config.engine.max_num_seqs,
+            max_num_seqs=self._services.find(generator.model_name).config.engine.max_num_seqs,
             priority_header=http.headers.get(PRIORITY_HEADER),
         )
         self._log.write([call])

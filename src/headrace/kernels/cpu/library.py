@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from headrace.kernels.native import CacheShape, DecoderShape, ForwardPass, Matrix, PagedCache
+from headrace.kernels.native import (
+    CacheShape,
+    DecoderShape,
+    EncoderPass,
+    EncoderShape,
+    ForwardPass,
+    Matrix,
+    PagedCache,
+    RowTable,
+)
 
 _MODULE = "headrace.kernels.cpu._native"
 
@@ -30,11 +39,14 @@ def load_cpu_kernels(threads: int) -> CpuKernels:
 
 
 class CpuKernels:
-    """Implements `NativeKernels` with the compiled module `library` (see native/src/bindings.cpp)."""
+    """Implements `NativeKernels` with the compiled module `library` (see native/src/bindings.cpp).
 
-    def __init__(self, library: Any, threads: int) -> None:
+    `isa` is one of its `isa_levels()`; None: the best.
+    """
+
+    def __init__(self, library: Any, threads: int, isa: str | None = None) -> None:
         self._library = library
-        self._pool = library.Pool(threads)
+        self._pool = library.Pool(threads, isa)
 
     @property
     def name(self) -> str:
@@ -46,8 +58,14 @@ class CpuKernels:
     def quantize(self, kind: str, values: Tensor) -> Matrix:
         return self._library.Matrix.quantize(self._pool, kind, values)
 
+    def row_table(self, kind: str, rows: Tensor, columns: int) -> RowTable:
+        return self._library.RowTable(self._pool, kind, rows, columns)
+
     def forward_pass(self, shape: DecoderShape) -> ForwardPass:
         return self._library.Decoder(self._pool, **asdict(shape))
+
+    def encoder_pass(self, shape: EncoderShape) -> EncoderPass:
+        return self._library.Encoder(self._pool, **asdict(shape))
 
     def block_bytes(self, shape: CacheShape) -> int:
         return self._library.KvCache.block_bytes(**asdict(shape))
