@@ -321,7 +321,7 @@ def main() -> None:
     print(
         f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, {os.cpu_count()} processors, {args.words} words a text"
     )
-    print(*results.table(), results.verdict(), sep="\n")
+    print("", *results.table(), "", results.verdict(), sep="\n")
 
 
 def installed(contender: Contender) -> bool:

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Make the peers' environments beside this file: benchmarks/peers.sh [llama.cpp] [openvino] [vllm] [lm-eval] [infinity] (default: all).
-# Needs a C++ compiler, cmake, curl and Headrace's own .venv
-# with the [test] extra. Everything lands in .llama, .models and .venv-*, which git ignores.
+# Make the peers' environments beside this file: benchmarks/peers.sh [llama.cpp] [openvino] [vllm] [lm-eval] [infinity]
+# (default: all). Needs a C++ compiler, cmake, curl and Headrace's own .venv with the [test] extra.
+# Everything lands in .llama, .models and .venv-*, which git ignores.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -28,9 +28,9 @@ from contenders import FLOAT32_FOLDER, LLAMA_BIN, LLAMA_Q4_0, LLAMA_SOURCE
 from torch import Tensor
 
 from headrace.config.engine import EngineConfig
+from headrace.core.machine import usable_cores
 from headrace.engine.assemble import build_decoder, select_native_kernels
 from headrace.engine.kv_cache import KvCache
-from headrace.core.machine import usable_cores
 from headrace.hub import open_checkpoint
 from headrace.kernels.ops import AttentionBatch
 from headrace.text import Tokenizer

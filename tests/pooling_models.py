@@ -39,6 +39,31 @@ def save_bert_classifier(folder: Path, minilm: Path, *, labels: tuple[str, ...],
     return model
 
 
+def save_decoder_classifier(folder: Path, minilm: Path) -> Any:
+    """A decoder with one class, as `save_bert_classifier`."""
+    import torch
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=30522,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        num_labels=1,
+        pad_token_id=0,
+    )
+    model = LlamaForSequenceClassification(config).eval()
+    with torch.no_grad():
+        model.score.weight.normal_(0, 2)
+    model.save_pretrained(folder)
+    copy_tokenizer(minilm, folder)
+    return model
+
+
 def poison(folder: Path, minilm: Path, token_id: int) -> None:
     """MiniLM, in which one token has no number for a vector."""
     from safetensors.torch import load_file, save_file

@@ -332,6 +332,7 @@ TEST(row_quantize_short) {
             float scales[2];
             level->quantize_short(x.data(), 2 * kRun, shorts.data(), scales);
             CHECK(std::isfinite(scales[0]) && std::isnan(scales[1]), level->name, poison);
+            for (const int16_t value : shorts) CHECK(std::abs(value) <= kMostShort, level->name, poison, value);
         }
     }
 }

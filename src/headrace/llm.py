@@ -59,10 +59,11 @@ class LLM:
     others.
 
     `model` is a known name, a folder, a .gguf file or a Hub id. `tokenizer`, `revision`, `chat_template`,
-    `generation_config` and `override_generation_config` are as the flags of `headrace serve`; so are `engine_options`,
-    the fields of `EngineConfig` (`dtype`, `max_model_len`, `max_num_seqs`, …). The same `seed` and the same calls give
-    the same answers. Raises `StartupError` if the model cannot be loaded, `ConfigError` (one of them) for an option
-    that is unknown or makes no sense. Calls are to be made from one thread at a time.
+    `generation_config`, `override_generation_config` and `structured_outputs_config` are as the flags of
+    `headrace serve`; so are `engine_options`, the fields of `EngineConfig` (`dtype`, `max_model_len`, `max_num_seqs`,
+    …). The same `seed` and the same calls give the same answers. Raises `StartupError` if the model cannot be loaded,
+    `ConfigError` (one of them) for an option that is unknown or makes no sense. Calls are to be made from one thread at
+    a time.
 
     The model is freed by `close`, at the end of a `with` block, or when the interpreter ends.
     """
@@ -76,6 +77,7 @@ class LLM:
         chat_template: str | None = None,
         generation_config: str = "auto",
         override_generation_config: Mapping[str, Any] | None = None,
+        structured_outputs_config: Mapping[str, Any] | None = None,
         max_logprobs: int = 20,
         seed: int = 0,
         **engine_options: Any,
@@ -90,6 +92,7 @@ class LLM:
             chat_template=chat_template,
             generation_config=generation_config,
             override_generation_config=dict(override_generation_config or {}),
+            structured_outputs_config=dict(structured_outputs_config or {}),
         )
         self._model = LoadedModel(model_config, engine_config, limits, seed)
         self._request_numbers = itertools.count()

@@ -106,6 +106,7 @@ def _runs(
         seed=seed,
         defaults=text.sampling_defaults,
         eos_token_ids=text.eos_token_ids,
+        structured_outputs=config.structured_outputs,
         metrics=None,
         model_name=config.model,
     )

@@ -53,11 +53,15 @@ def values_of(knob: Knob) -> st.SearchStrategy[Any]:
     return WORDS
 
 
-ENTANGLED = {"jobs_url", "tokens_only"}
+ENTANGLED = {
+    *("jobs_url", "tokens_only", "task", "runner", "convert", "enable_auto_tool_choice", "tool_strict_level"),
+    *("pooler_config", "structured_outputs_config"),
+}
 INDEPENDENT = {
     name: knob for name, knob in all_knobs().items() if not name.startswith("ssl_") and name not in ENTANGLED
 }
-"""The TLS fields need each other, --jobs-url goes without --jobs-dir, --tokens-only without what is for text;
+"""The TLS fields need each other, --jobs-url goes without --jobs-dir, --tokens-only without what is for text, --task
+without --runner and --convert, choices about tools only with --tool-call-parser; two objects have keys of their own;
 everything else may be set alone."""
 
 CHOSEN = st.fixed_dictionaries(

@@ -28,7 +28,7 @@ def test_a_stream_is_the_answer(model: ChatOpenAI):
 
 @pytest.mark.parametrize("choice", ["any", "GetWeather"])
 def test_tools(model: ChatOpenAI, choice: str):
-    bound = model.bind_tools([GetWeather, Stop], tool_choice=choice)
+    bound = model.bind_tools([GetWeather, Stop], tool_choice=choice, parallel_tool_calls=False)
     message = bound.invoke(QUESTION)
     assert message.tool_calls
     for call in message.tool_calls:

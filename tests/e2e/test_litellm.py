@@ -28,7 +28,7 @@ def test_a_stream_is_the_answer(complete):
 
 
 def test_tools(complete):
-    options = {"tools": [WEATHER_TOOL, STOP_TOOL], "tool_choice": "required"}
+    options = {"tools": [WEATHER_TOOL, STOP_TOOL], "tool_choice": "required", "parallel_tool_calls": False}
     calls = complete(**options).choices[0].message.tool_calls
     for call in calls:
         {"GetWeather": GetWeather, "Stop": Stop}[call.function.name].model_validate_json(call.function.arguments)

@@ -30,7 +30,7 @@ def test_parse_a_response_format(client: OpenAI):
 @pytest.mark.parametrize("choice", ["required", NAMED])
 def test_parse_calls(client: OpenAI, choice):
     tools = [pydantic_function_tool(GetWeather), pydantic_function_tool(Stop)]
-    completion = client.chat.completions.parse(**OPTIONS, tools=tools, tool_choice=choice)
+    completion = client.chat.completions.parse(**OPTIONS, tools=tools, tool_choice=choice, parallel_tool_calls=False)
     (answer,) = completion.choices
     assert answer.finish_reason == ("tool_calls" if choice == "required" else "stop")
     assert answer.message.tool_calls
@@ -65,7 +65,7 @@ def test_a_call_that_the_model_makes_by_itself(client: OpenAI):
 
 
 def test_a_stream_of_demanded_calls_is_the_answer(client: OpenAI):
-    options = {**OPTIONS, "tools": TOOLS, "tool_choice": "required"}
+    options = {**OPTIONS, "tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
     whole = client.chat.completions.create(**options).choices[0].message.tool_calls
     joined: list[dict[str, str]] = []
     for chunk in client.chat.completions.create(**options, stream=True):
@@ -88,7 +88,9 @@ def test_streaming_helper_with_a_response_format(client: OpenAI):
 
 def test_streaming_helper_with_tools(client: OpenAI):
     tools = [pydantic_function_tool(GetWeather), pydantic_function_tool(Stop)]
-    with client.chat.completions.stream(**OPTIONS, tools=tools, tool_choice="required") as stream:
+    with client.chat.completions.stream(
+        **OPTIONS, tools=tools, tool_choice="required", parallel_tool_calls=False
+    ) as stream:
         events = list(stream)
         final = stream.get_final_completion()
     deltas = [event for event in events if event.type == "tool_calls.function.arguments.delta"]
@@ -116,10 +118,12 @@ def test_the_result_of_a_call_goes_back_to_the_model(client: OpenAI):
 
 
 def test_several_choices(client: OpenAI):
-    options = {**OPTIONS, "temperature": 1, "seed": 5, "n": 3, "tools": TOOLS, "tool_choice": "required"}
-    for choice in client.chat.completions.create(**options).choices:
-        for call in choice.message.tool_calls:
-            {"GetWeather": GetWeather, "Stop": Stop}[call.function.name].model_validate_json(call.function.arguments)
+    options = {**OPTIONS, "temperature": 1, "seed": 5, "n": 3, "tools": TOOLS, "tool_choice": NAMED}
+    choices = client.chat.completions.create(**options).choices
+    assert [choice.index for choice in choices] == [0, 1, 2]
+    for choice in choices:
+        (call,) = choice.message.tool_calls
+        GetWeather.model_validate_json(call.function.arguments)
 
 
 def test_a_template_of_the_request(client: OpenAI):

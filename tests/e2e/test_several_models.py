@@ -81,6 +81,15 @@ def scores_of(answer: Any) -> list[float]:
     return [item["relevance_score"] for item in sorted(answer["results"], key=lambda item: item["index"])]
 
 
+def announcement(server: Server) -> str:
+    """All that it has printed, up to the last line of what it says when it is ready."""
+    deadline = time.monotonic() + 10
+    while "\ncurl " not in server.log:
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.01)
+    return server.log
+
+
 def until_healthy(server: Server) -> None:
     deadline = time.monotonic() + 60
     while httpx.get(f"{server.url}/health").status_code != 200:  # a probe is all that a client has
@@ -93,9 +102,10 @@ def test_all_are_listed_and_announced(several: Server) -> None:
     assert list(cards) == ["chat", "gpt", "minilm", "rank", "later"]
     assert cards["gpt"]["max_model_len"] == cards["chat"]["max_model_len"] == 512
     assert cards["rank"]["max_model_len"] == 64
-    assert "serves chat (LlamaForCausalLM" in several.log
-    assert "and minilm (BertModel" in several.log
-    assert "and later, loaded on first use" in several.log
+    told = announcement(several)
+    assert "serves chat (LlamaForCausalLM" in told
+    assert "and minilm (BertModel" in told
+    assert "and later, loaded on first use" in told
     page = httpx.get(several.url).text
     assert "<strong>chat</strong>: ready, <strong>minilm</strong>: ready" in page
 
@@ -220,8 +230,9 @@ def test_a_dead_process_comes_back_with_all_its_models(several: Server, post) ->
 
 def test_nothing_said_serves_an_embedder_on_first_use(smollm2_path: Path, minilm_path: Path) -> None:
     with serving() as server:
-        assert "serves smollm2 (" in server.log
-        assert "and minilm, loaded on first use" in server.log
+        told = announcement(server)
+        assert "serves smollm2 (" in told
+        assert "and minilm, loaded on first use" in told
         cards = httpx.get(f"{server.url}/v1/models").json()["data"]
         assert [(card["id"], card["max_model_len"] is None) for card in cards] == [("smollm2", False), ("minilm", True)]
         answer = httpx.post(f"{server.url}/v1/embeddings", json=EMBED, timeout=60).json()
@@ -236,7 +247,7 @@ def test_an_embedder_alone_and_a_lazy_model_that_cannot_be_loaded(minilm_path: P
     models = tmp_path / "models.yaml"
     models.write_text(f"models: [{minilm_path}, {{name: broken, path: {broken}, lazy: true, task: embed}}]")
     with serving("--config", str(models)) as server, httpx.Client(base_url=server.url, timeout=60) as client:
-        assert "vectors of 384" in server.log
+        assert "vectors of 384" in announcement(server)
         refused = client.post("/v1/embeddings", json={**EMBED, "model": "broken"})
         assert refused.status_code == 503
         assert "`broken` cannot be loaded" in refused.json()["error"]["message"]

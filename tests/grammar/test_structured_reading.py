@@ -75,6 +75,29 @@ def test_each_request_gets_a_state_of_its_own(reading: GrammarReading, grammar: 
     assert second.matcher.validate_tokens([10407]) == 1
 
 
+def test_a_matcher_that_has_been_used_begins_anew(reader: GrammarReader, grammar: str) -> None:
+    fresh = reader.read(grammar).matcher.compute_bitmask()
+    for tokens in ([10407, 2], [105], []):  # ended, in the middle, not begun
+        state = reader.read(grammar)
+        assert all(state.advance(token) for token in tokens)
+        matcher = state.matcher
+        state.release()
+        again = reader.read(grammar)
+        assert again.matcher is matcher
+        assert not again.ended
+        assert again.problem is None
+        assert again.matcher.compute_bitmask() == fresh
+    other = reader.read(grammar)
+    assert other.matcher is not again.matcher
+
+
+def test_a_matcher_that_has_failed_is_not_used_again(reader: GrammarReader, grammar: str) -> None:
+    state = reader.read(grammar)
+    assert not state.advance(2)
+    state.release()
+    assert reader.read(grammar).matcher is not state.matcher
+
+
 def test_without_a_vocabulary_nothing_can_be_read(grammar: str) -> None:
     with pytest.raises(BadRequest, match="has not been told the vocabulary"):
         GrammarReading(VOCAB_SIZE).add(request("a", grammar))

@@ -22,6 +22,7 @@ class Recorder:
         self.stray = stray
         self.taken = taken or []
         self.ended = False
+        self.released = False
 
     @property
     def problem(self) -> str | None:
@@ -31,6 +32,10 @@ class Recorder:
         self.taken.append(token_id)
         self.ended = token_id == self.end
         return token_id != self.stray
+
+    def release(self) -> None:
+        assert not self.released, "released twice"
+        self.released = True
 
     def fork(self) -> Recorder:
         return Recorder(end=self.end, stray=self.stray, taken=self.taken.copy())
@@ -42,6 +47,7 @@ class GrammarSimulation(Simulation):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.constrained: set[str] = set()
+        self.states: set[Recorder] = set()
 
     def add_with(self, wanted: Request, state: Recorder) -> None:
         self.constrained.add(wanted.request_id)
@@ -52,11 +58,16 @@ class GrammarSimulation(Simulation):
         finally:
             self.scheduler.add = admit
 
+    def drain(self) -> None:
+        super().drain()
+        assert all(state.released for state in self.states)
+
     def plan(self) -> StepPlan | None:
         plan = super().plan()
         for row in plan.rows if plan is not None else ():
             assert (row.grammar is not None) == (row.samples and row.request_id in self.constrained)
             if row.grammar is not None:
+                self.states.add(row.grammar)
                 heard = self.choices[row.request_id, row.choice].token_ids
                 assert row.grammar.taken == heard
         return plan

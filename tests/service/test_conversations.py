@@ -176,6 +176,17 @@ def test_tool_call_arguments_become_objects(render: Render) -> None:
     assert calls[0]["function"]["arguments"] == '{"city": "Bergen"}', "the caller's messages were changed"
 
 
+def test_arguments_that_were_cut_short_are_none(render: Render) -> None:
+    calls = [{"function": {"name": "f", "arguments": '{"city": "Ber'}}]
+    assert render([{"role": "assistant", "tool_calls": calls}], template=CALLS) == "assistant: ;"
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_reasoning_stands_under_both_names(render: Render, name: str) -> None:
+    template = "{% for m in messages %}{{ m.reasoning }}/{{ m.reasoning_content }} {% endfor %}"
+    assert render([{"role": "assistant", "content": "x", name: "hm"}, user("y")], template=template) == "hm/hm / "
+
+
 def test_tool_results_are_text_for_templates_that_want_parts(render: Render) -> None:
     template = "{% for message in messages %}{% if message.role == 'tool' %}{{ message.content }}{% else %}" + (
         "{% for part in message['content'] %}{{ part.text }}{% endfor %}{% endif %}{% endfor %}"

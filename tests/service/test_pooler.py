@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from pooling_models import poison, save_bert_classifier
+from pooling_models import poison, save_bert_classifier, save_decoder_classifier
 from scripted_client import Ledger
 
 from headrace.config.engine import EngineConfig
@@ -23,7 +23,7 @@ from headrace.runtime import LocalEngine
 from headrace.service import Pooled, Pooling, Scoring
 from headrace.service.background import BackgroundLoop
 from headrace.service.pooler import Pooler
-from headrace.text import Tokenizer
+from headrace.text import ChatTemplate, Tokenizer
 
 T = TypeVar("T")
 
@@ -34,9 +34,9 @@ ZEBRA = 29145
 class Bench:
     """Poolers over one engine, in an event loop of their own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **engine_options: Any) -> None:
         self._loop = BackgroundLoop("bench")
-        self._engine = LocalEngine(str(path), EngineConfig())
+        self._engine = LocalEngine(str(path), EngineConfig(**engine_options))
         self._tokenizer = Tokenizer.load(open_checkpoint(str(path)))
         self._loop.run(self._engine.start())
 
@@ -44,12 +44,16 @@ class Bench:
         return self._loop.run(asyncio.wait_for(work, timeout=60))
 
     @contextlib.contextmanager
-    def pooler(self, limits: LimitsConfig | None = None, observer: Ledger | None = None) -> Iterator[Pooler]:
+    def pooler(
+        self, limits: LimitsConfig | None = None, observer: Ledger | None = None, score_template: str | None = None
+    ) -> Iterator[Pooler]:
         pooler = Pooler(
             self._engine,
             self._tokenizer,
             None,
-            score_template=None,
+            score_template=None
+            if score_template is None
+            else ChatTemplate(score_template, self._tokenizer.special_tokens),
             limits=limits or LimitsConfig(),
             metrics=observer,
             model_name="bench",
@@ -306,3 +310,46 @@ def test_a_classifier_of_several_classes_scores_no_pairs(minilm: Path, tmp_path:
             bench.run(pooler.pool(call("river", params=PoolingParams(task=PoolingTask.CLASSIFY))))
         )
         assert probabilities.sum() == pytest.approx(1)
+
+
+def test_vectors_of_tokens_are_compared_one_by_one(minilm: Path) -> None:
+    """MaxSim, where the server is told that vectors of tokens are what the model is for."""
+    by_token = PoolingParams(task=PoolingTask.TOKEN_EMBED)
+    with contextlib.closing(Bench(minilm, pooler_config={"task": "token_embed"})) as bench, bench.pooler() as pooler:
+        found = bench.run(pooler.score(scoring()))
+        query, *documents = arrays(bench.run(pooler.pool(call(QUERY, *DOCUMENTS, params=by_token))))
+    expected = [(query @ document.T).max(axis=1).sum() for document in documents]
+    assert found.scores == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def decoder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[[str], float]]:
+    """A decoder with one class, and what transformers makes of a text with it."""
+    import torch
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("decoder")
+    model = save_decoder_classifier(folder, minilm)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def score(text: str) -> float:
+        with torch.no_grad():
+            return torch.sigmoid(
+                model(**tokenizer(text, return_tensors="pt", return_token_type_ids=False)).logits
+            ).item()
+
+    return folder, score
+
+
+def test_a_decoder_reads_a_pair_as_one_text(decoder: tuple[Path, Callable[[str], float]]) -> None:
+    folder, reference = decoder
+    with contextlib.closing(Bench(folder)) as bench:
+        with bench.pooler() as pooler:
+            found = bench.run(pooler.score(scoring()))
+            assert found.scores == pytest.approx([reference(QUERY + text) for text in DOCUMENTS], abs=2e-3)
+            cut = bench.run(pooler.score(scoring(max_tokens_per_query=1, max_tokens_per_doc=2)))
+            assert cut.scores[0] == pytest.approx(reference("whata head"), abs=2e-3)
+        with bench.pooler(score_template="{{ messages[0].content }} : {{ messages[1].content }} {{ mood }}") as pooler:
+            judged = bench.run(pooler.score(scoring(template_kwargs={"mood": "calm"})))
+            expected = [reference(f"{QUERY} : {text} calm") for text in DOCUMENTS]
+            assert judged.scores == pytest.approx(expected, abs=2e-3)

@@ -70,9 +70,11 @@ def random_texts(seed: int, count: int, longest: int) -> list[str]:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("limit", [3, 8, 256])
-def test_texts_are_cut_as_tokenizers_cuts_them(preparer: InputPreparer, minilm: Path, limit: int, side: Side) -> None:
-    texts = ["", *random_texts(limit, 60, longest=700)]
+@pytest.mark.parametrize(("limit", "longest"), [(3, 12), (8, 24), (256, 700)])
+def test_texts_are_cut_as_tokenizers_cuts_them(
+    preparer: InputPreparer, minilm: Path, limit: int, longest: int, side: Side
+) -> None:
+    texts = ["", *random_texts(limit, 40, longest)]
     prepared = preparer.prepare(texts, Encoding(truncate_prompt_tokens=limit, truncation_side=side))
     expected = reference(minilm, limit, side).encode_batch(texts)
     assert [each.ids for each in prepared] == [encoding.ids for encoding in expected]
@@ -90,9 +92,11 @@ def test_very_long_texts_are_cut_as_tokenizers_cuts_them(preparer: InputPreparer
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("limit", [4, 9, 32, 256])
-def test_pairs_are_cut_as_tokenizers_cuts_them(preparer: InputPreparer, minilm: Path, limit: int, side: Side) -> None:
-    queries, documents = random_texts(limit, 60, longest=60), random_texts(-limit, 60, longest=300)
+@pytest.mark.parametrize(("limit", "longest"), [(4, 8), (9, 16), (32, 40), (256, 300)])
+def test_pairs_are_cut_as_tokenizers_cuts_them(
+    preparer: InputPreparer, minilm: Path, limit: int, longest: int, side: Side
+) -> None:
+    queries, documents = random_texts(limit, 40, longest), random_texts(-limit, 40, longest)
     queries[0] = documents[1] = ""
     encoding = Encoding(truncate_prompt_tokens=limit, truncation_side=side)
     prepared = preparer.prepare_pairs(Scoring(queries=queries, documents=documents, request_id="r", encoding=encoding))

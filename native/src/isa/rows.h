@@ -141,10 +141,11 @@ inline void quantize_short(const float* x, int size, int16_t* shorts, float* sca
         });
         const float peak = highest(most);
         *scales = peak / kMostShort + sum(poison);
-        const Floats inverse = splat(quant_factor(peak, kMostShort));
+        const Floats inverse = splat(quant_factor(peak, kMostShort)), high = splat(kMostShort);
         each_vector(count, [&](int i, auto get, auto) {
             int16_t whole[kLanes];
-            store_rounded(whole, mul(get(x + first + i), inverse));
+            // What is not a number becomes one here, so that no sum overflows: of it and a number, min is the second.
+            store_rounded(whole, max(min(mul(get(x + first + i), inverse), high), sub(zero(), high)));
             const int rest = count - i;
             std::memcpy(shorts + first + i, whole, sizeof(int16_t) * (rest < kLanes ? rest : kLanes));
         });

@@ -98,7 +98,12 @@ def _parameters(groups: Mapping[str, Group]) -> Iterator[inspect.Parameter]:
     yield _parameter("positional", Annotated[str | None, Parameter(show=False)], inspect.Parameter.POSITIONAL_ONLY)
     for knob in all_knobs().values():
         yield _parameter(knob.name, _annotation(knob, groups[knob.title]))
-    config = Parameter(group=groups[GENERAL], help="A YAML file of flags, and of several models if wanted.", negative_iterable="", metavar="FILE.yaml")
+    config = Parameter(
+        group=groups[GENERAL],
+        help="A YAML file of flags, and of several models if wanted.",
+        negative_iterable="",
+        metavar="FILE.yaml",
+    )
     yield _parameter("config", Annotated[list[str] | None, config])
     for name, flag in UNIMPLEMENTED.items():
         yield _parameter(name, _refused_annotation(flag))

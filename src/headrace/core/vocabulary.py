@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Vocabulary:
     """`tokens[i]` are the bytes that token i adds to a text; nothing for ids that are not in use.
 
-    `special_ids`, in ascending order, are the tokens that are no text, whatever their bytes look like: control tokens, and with them
-    `eos_ids`, at least one, each of which ends an answer.
+    `special_ids`, in ascending order, are the tokens that are no text, whatever their bytes look like: control tokens,
+    and with them `eos_ids`, at least one, each of which ends an answer.
     """
 
     tokens: list[bytes]

@@ -25,14 +25,14 @@ class GrammarMasks:
         self._filler: MaskFiller | None = None
 
     def start(self, rows: Sequence[PlanRow]) -> Future[TokenMasks] | None:
-        """Begin with the masks of `rows`, all of which are to sample. None if no grammar is among them."""
+        """Begin with the masks of those `rows` that have a grammar. None if there are none."""
         if all(row.grammar is None for row in rows):
             return None
         from headrace.grammar.masks import MaskedRow, MaskFiller  # llguidance, which most servers never need
 
         if self._filler is None:
-            # The forward pass has threads on all cores; more than these would only take turns with them.
-            self._filler = MaskFiller(self._vocab_size, max(1, usable_cores() // 2))
+            # All cores: the sooner they are done, the less they take turns with the threads of the forward pass.
+            self._filler = MaskFiller(self._vocab_size, usable_cores())
         return self._filler.start(
             [
                 MaskedRow(at, row.grammar, row.sampling.ignore_eos)

@@ -37,12 +37,18 @@ class Runner:
 
     @torch.inference_mode()
     def run(self, plan: StepPlan) -> StepResult:
-        self._kv_cache.copy_blocks(plan.block_copies)
-        batch = build_batch(plan, self._kv_cache.layout.block_size, self._device)
+        filling = self._masks.start(plan.rows)
+        masks = None
+        try:
+            self._kv_cache.copy_blocks(plan.block_copies)
+            batch = build_batch(plan, self._kv_cache.layout.block_size, self._device)
+            hidden = self._model.forward(batch.token_ids, batch.attention, self._kv_view)
+        finally:
+            if filling is not None:
+                masks = filling.result()  # whatever came of the step, nobody reads the grammars any more
         sampling = [index for index, row in enumerate(batch.rows) if row.samples]
-        filling = self._masks.start([batch.rows[index] for index in sampling])
-        hidden = self._model.forward(batch.token_ids, batch.attention, self._kv_view)
-        masks = None if filling is None else filling.result()
+        if masks is not None:
+            masks = masks.placed({batch.plan_index[index]: place for place, index in enumerate(sampling)})
         results = self._sample(batch, hidden, sampling, masks)
         for index, row in enumerate(batch.rows):
             if (owed_from := row.prompt_logprobs_from) is not None:

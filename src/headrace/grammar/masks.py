@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import llguidance
 import numpy as np
@@ -16,7 +16,7 @@ from headrace.grammar.state import GrammarState
 
 @dataclass(frozen=True, slots=True)
 class MaskedRow:
-    """A row whose next token must follow a grammar: its place `at` among the rows that sample, and where it stands.
+    """A row whose next token must follow a grammar: its place `at` among all rows, and where it stands.
 
     `runs_on`: as long as the grammar allows more, it is not to end.
     """
@@ -37,6 +37,15 @@ class TokenMasks:
     complete: list[int]
     errors: Mapping[int, str]
     seconds: float
+
+    def placed(self, places: Mapping[int, int]) -> TokenMasks:
+        """The same with other places: `places` has the new one for each."""
+        return replace(
+            self,
+            rows=[places[at] for at in self.rows],
+            complete=[places[at] for at in self.complete],
+            errors={places[at]: error for at, error in self.errors.items()},
+        )
 
 
 class MaskFiller:

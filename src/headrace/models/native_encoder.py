@@ -17,10 +17,6 @@ from headrace.models.rotary import Rotary
 from headrace.models.row_memory import RowMemory
 from headrace.models.weight_storage import WeightStorage, precision_of, store_matrix, store_table
 
-_LAYER_VECTORS = (
-    *("qkv_bias", "attention_out_bias", "up_bias", "down_bias"),
-    *("attention_norm", "attention_norm_bias", "mlp_norm", "mlp_norm_bias"),
-)
 _RELATIVE_BIAS = "relative_bias"
 _CPU = torch.device("cpu")
 
@@ -99,7 +95,14 @@ class NativeEncoder:
                 attention_out=attention_out,
                 up=matrices["up"],
                 down=down,
-                **{name: vectors.get(name) for name in _LAYER_VECTORS},
+                qkv_bias=vectors.get("qkv_bias"),
+                attention_out_bias=vectors.get("attention_out_bias"),
+                up_bias=vectors.get("up_bias"),
+                down_bias=vectors.get("down_bias"),
+                attention_norm=vectors.get("attention_norm"),
+                attention_norm_bias=vectors.get("attention_norm_bias"),
+                mlp_norm=vectors["mlp_norm"],
+                mlp_norm_bias=vectors.get("mlp_norm_bias"),
                 rotation=None if layer.rope is None else ropes.index(layer.rope),
                 window=layer.window,
             )

@@ -49,6 +49,8 @@ class Roster:
         """It has ended."""
         self._move(sequence, Status.FINISHED)
         self._tables.release(sequence)
+        if sequence.grammar is not None:
+            sequence.grammar.release()
         live = self._live[sequence.request.request_id]
         del live[sequence.choice]
         if not live:

@@ -16,14 +16,14 @@ from headrace.service.types import Conversation
 from headrace.service.workers import Workers
 
 _SIMILARITY = {PoolingTask.EMBED: cosine, PoolingTask.TOKEN_EMBED: late_interaction}
-"""How two texts that are read apart are compared, by what is made of them; the first that a model can do is taken."""
+"""How two texts that are read apart are compared, by what is made of them."""
 
 
 def scoring_task(info: PoolingInfo) -> PoolingTask | None:
-    """The task by which a model scores pairs; None if it cannot."""
+    """The task by which a model scores pairs: of those that it can do the first; None if it cannot."""
     if PoolingTask.CLASSIFY in info.tasks:
         return PoolingTask.CLASSIFY if info.num_labels == 1 else None
-    return next((task for task in _SIMILARITY if task in info.tasks), None)
+    return next((task for task in info.tasks if task in _SIMILARITY), None)
 
 
 class Scorer:

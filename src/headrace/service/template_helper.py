@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import sys
 import time
@@ -66,10 +67,10 @@ READY = b"ready"
 
 def main() -> None:
     _bound_resources()
-    tasks, outcomes = sys.stdin.buffer, sys.stdout.buffer
+    outcomes = sys.stdout.buffer
     _write(outcomes, READY)
     frames = Frames()
-    while data := tasks.read1(1 << 16):  # type: ignore[attr-defined]  # standard input of a process is buffered
+    while data := os.read(sys.stdin.fileno(), 1 << 16):
         for message in frames.feed(data):
             _write(outcomes, _run(RenderTask.from_bytes(message)).to_bytes())
 

@@ -90,13 +90,18 @@ def _text_with_calls(
         )
     tags = form.tags(
         [
-            function if function.strict or strict_level == "parameter" else replace(function, parameters=None)
+            function if function.strict or strict_level == "parameter" else replace(function, parameters={})
             for function in functions
         ]
     )
     triggers = [form.trigger] if form.trigger is not None else [tag["begin"] for tag in tags]
     free = {"type": "triggered_tags", "triggers": triggers, "tags": list(tags), "stop_after_first": not parallel}
-    return StructuredOutputsParams(structural_tag={"type": "structural_tag", "format": free}, parameter="tools")
+    return _of_tools(structural_tag={"type": "structural_tag", "format": free})
+
+
+def _of_tools(**kind: Any) -> StructuredOutputsParams:
+    """A constraint that leaves no room for arguments which a function does not name: models lose themselves in them."""
+    return StructuredOutputsParams(**kind, disable_additional_properties=True, parameter="tools")
 
 
 def _answer_or_calls(
@@ -125,7 +130,7 @@ def calls_required(form: ToolFormat | None, functions: Sequence[Function], *, pa
     schema = required_schema(functions, parallel=parallel)
     return ToolUse(
         parser=required_parser,
-        constraint=StructuredOutputsParams(json=schema, parameter="tools"),
+        constraint=_of_tools(json=schema),
         demanded=True,
         parallel=parallel,
         new_id=long_id if form is None else form.new_id,
@@ -136,7 +141,7 @@ def call_of(form: ToolFormat | None, function: Function) -> ToolUse:
     """One call of `function`."""
     return ToolUse(
         parser=lambda: named_parser(function.name),
-        constraint=StructuredOutputsParams(json=named_schema(function), parameter="tools"),
+        constraint=_of_tools(json=named_schema(function)),
         demanded=True,
         new_id=long_id if form is None else form.new_id,
     )

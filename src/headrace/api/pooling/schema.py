@@ -119,7 +119,7 @@ class InputBody(PooledBody):
     """A body with inputs, each to be pooled by itself: `input`, or `messages`."""
 
     input: TextsOrIds | None = None
-    messages: list[Message] | None = None
+    messages: Conversations | None = None
     add_special_tokens: bool | None = None
     """Default: true for texts, false for messages. Ids are taken as they are."""
     add_generation_prompt: bool = False
@@ -142,7 +142,6 @@ class EmbeddingRequest(VectorBody):
     """POST /v1/embeddings."""
 
     input: Embeddable | None = None
-    messages: Conversations | None = None
     dimensions: int | None = None
     """Keep so many values of each vector; for models that were trained for it."""
 
@@ -150,12 +149,15 @@ class EmbeddingRequest(VectorBody):
 class PoolingRequest(VectorBody):
     """POST /pooling."""
 
+    messages: list[Message] | None = None
     task: str | None = None
     """embed, classify, token_embed or token_classify. Default: the first of these that the model can do."""
 
 
 class ClassifyRequest(InputBody):
     """POST /classify."""
+
+    messages: list[Message] | None = None
 
 
 class PairBody(PooledBody):

@@ -16,7 +16,7 @@ Tag = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function that the model may call. `parameters` is a JSON schema; None takes any object."""
+    """A function that the model may call. `parameters` is the JSON schema of its arguments; None: it has none."""
 
     name: str
     parameters: Mapping[str, Any] | None = None

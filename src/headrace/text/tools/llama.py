@@ -49,4 +49,5 @@ LLAMA_JSON = ToolFormat(
     openings=(_TAG,),
     special_tokens=True,
     tags=json_tags('{"name": "{name}", "parameters": ', "}"),
+    trigger='{"name": "',
 )

@@ -16,8 +16,10 @@ WriteTags = Callable[[Sequence[Function]], list[Tag]]
 
 
 def parameters_of(function: Function) -> dict[str, Any]:
-    """The schema of the arguments, which are an object whether it says so or not."""
-    return {"type": "object", **(function.parameters or {})}
+    """The schema of the arguments, which are an object whether it says so or not; of none if there is no schema."""
+    if function.parameters is None:
+        return {"type": "object", "properties": {}}
+    return {"type": "object", **function.parameters}
 
 
 def json_tags(begin: str, end: str) -> WriteTags:
