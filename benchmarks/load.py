@@ -15,7 +15,7 @@ from headrace.bench.load import Load as Requests
 from headrace.bench.load import Outcome, run
 from headrace.bench.prompts import Prompt
 from headrace.bench.report import Limits, report_of
-from headrace.bench.target import first_model
+from headrace.bench.target import served_model
 from headrace.bench.wire import Server
 from headrace.client.settings import Settings
 
@@ -60,12 +60,12 @@ class Load:
 
 
 class Target:
-    """A server, and its first model."""
+    """A server, and its model that completes."""
 
     def __init__(self, url: str) -> None:
         settings = Settings.of(url, "", None, None)
         self._server = Server(settings)
-        self._model = first_model(settings)
+        self._model = served_model(settings, Endpoint.COMPLETIONS)
 
     def run(self, load: Load) -> dict[str, Any]:
         """Put `load` on it; what came of it, as `figures` says. Raises `BadAnswer`."""

@@ -203,6 +203,26 @@ class TestDemanded:
         assert calls[0]["arguments"] == answer["message"]["tool_calls"][0]["function"]["arguments"]
         assert reason == "length"
 
+    @pytest.mark.parametrize(("text", "complete"), [('[{"name": "get_wea', 0), (ONE[:-1] + ', {"name": "sto', 1)])
+    def test_no_json_of_a_call_that_never_began_is_content(self, app, text, complete):
+        ids = app.says(text, eos=False)
+        options = {"tools": TOOLS, "tool_choice": "required", "max_tokens": len(ids)}
+        (answer,) = app.chat(**options)["choices"]
+        assert (answer["message"]["content"], answer["finish_reason"]) == ("", "length")
+        assert len(answer["message"].get("tool_calls", [])) == complete
+        content, calls, reason = streamed(app.stream_chat(**options))
+        assert (content, len(calls), reason) == ("", complete, "length")
+
+    def test_an_answer_cut_short_before_it_began_calls_nothing(self, make_app):
+        app = make_app(model={"reasoning_parser": "deepseek_r1"})
+        ids = app.says("<think>Which city", eos=False)
+        options = {"tools": TOOLS, "tool_choice": self.NAMED, "max_tokens": len(ids)}
+        (answer,) = app.chat(**options)["choices"]
+        assert answer["message"]["reasoning"] == "Which city"
+        assert "tool_calls" not in answer["message"]
+        assert (answer["message"]["content"], answer["finish_reason"]) == ("", "length")
+        assert streamed(app.stream_chat(**options)) == ("", [], "length")
+
     def test_the_names_of_functions_are_demanded_of_the_model(self, app):
         app.says(self.ONE)
         app.chat(tools=TOOLS, tool_choice="required")

@@ -17,7 +17,7 @@ from headrace.bench.plot import plot_of
 from headrace.bench.report import Limits, ServeReport
 from headrace.bench.sweep import Level
 from headrace.bench.table import notes, print_serve_report
-from headrace.bench.target import first_model, server_tokenizer
+from headrace.bench.target import served_model, server_tokenizer
 from headrace.client import AuthenticationError, ConnectFailed, ServerError
 
 MS = 1e3
@@ -241,7 +241,7 @@ def test_a_report_is_json_a_table_and_a_plot(capsys: pytest.CaptureFixture[str])
 
 def test_what_a_server_says_of_itself():
     with ClockServer() as server:
-        assert first_model(settings_of(server)) == MODEL
+        assert served_model(settings_of(server), Endpoint.CHAT) == MODEL
         tokenizer = server_tokenizer(settings_of(server), MODEL)
         assert tokenizer is not None
         assert len(tokenizer.encode("one two three")) == 4
@@ -253,4 +253,4 @@ def test_what_a_server_says_of_itself():
         unheard.bind(("127.0.0.1", 0))
         server.port = unheard.getsockname()[1]
         with pytest.raises(ConnectFailed):
-            first_model(settings_of(server))
+            served_model(settings_of(server), Endpoint.CHAT)

@@ -17,6 +17,10 @@ from pooling_models import save_bert_classifier
 from prometheus_client.parser import text_string_to_metric_families
 from running_server import Server, serving
 
+from headrace.bench.endpoints import Endpoint
+from headrace.bench.target import served_model
+from headrace.client.settings import Settings
+
 EMBED = {"input": "A headrace brings water to the wheel."}
 RANK = {"query": "What turns the wheel?", "documents": ["Water.", "A fish.", "The wind."]}
 COMPLETE = {"prompt": "The capital of France is", "max_tokens": 4, "temperature": 0}
@@ -122,6 +126,12 @@ def test_the_name_picks_and_without_one_the_first_that_can(post) -> None:
     assert post("/rerank", {**RANK, "model": "minilm"})["model"] == "minilm"
     assert post("/tokenize", {"prompt": "water", "model": "minilm"})["count"] == 3
     assert post("/detokenize", {"tokens": [504, 3575], "model": "chat"})["prompt"] == "The capital"
+
+
+def test_a_benchmark_without_a_name_measures_the_model_that_has_the_endpoint(several: Server) -> None:
+    settings = Settings.of(several.url, None, None, None)
+    measured = {endpoint: served_model(settings, endpoint) for endpoint in Endpoint}
+    assert measured == {Endpoint.COMPLETIONS: "chat", Endpoint.CHAT: "chat", Endpoint.EMBEDDINGS: "minilm"}
 
 
 def test_the_official_client_talks_to_both(several: Server) -> None:

@@ -175,6 +175,19 @@ def test_what_takes_forever_to_compile_holds_up_nobody(client: OpenAI, server: A
     assert complete(client, guided_choice=["b"]).text == "b"
 
 
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"guided_choice": ["a", "b"], "allowed_token_ids": [1, 2, 3]}, "No token is left to choose"),
+        ({"guided_regex": "((a{1,1000}){1,1000}){1,1000}"}, "grammar cannot be followed"),
+    ],
+)
+def test_what_only_the_engine_finds_out_is_still_the_callers_to_mend(client: OpenAI, asked: dict, reason: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=reason):
+        complete(client, **asked)
+    assert complete(client, guided_choice=["a"]).text == "a"
+
+
 def test_the_cost_is_measured(client: OpenAI, server: Any) -> None:
     complete(client, guided_choice=["a"])
     counted = re.search(

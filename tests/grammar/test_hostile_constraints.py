@@ -53,6 +53,7 @@ REFUSED = {
         "too costly: .* multipleOf 99",
     ),
     "empty": ({"json": {"type": "integer", "minimum": 5, "maximum": 1}}, "greater than maximum"),
+    "long expression that breaks": ({"regex": "ab" * 50_000 + "("}, "unclosed group"),
     "deep expression": ({"regex": "(" * 3000 + "a" + ")" * 3000}, "invalid regex|nest"),
     "deep EBNF": ({"grammar": "root ::= " + "(" * 3000 + '"a"' + ")" * 3000}, "recursion depth"),
     "deep Lark": ({"grammar": "start: " + "(" * 5000 + '"a"' + ")" * 5000}, "too deeply nested"),

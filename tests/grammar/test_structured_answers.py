@@ -13,7 +13,7 @@ import pytest
 from random_schemas import SchemaMaker
 
 from headrace import LLM, SamplingParams, StructuredOutputsParams
-from headrace.core.errors import BadRequest, EngineError
+from headrace.core.errors import BadRequest
 from headrace.outputs import CompletionOutput
 
 PERSON = {
@@ -194,14 +194,14 @@ def test_reasoning_comes_first(llm: LLM) -> None:
 
 def test_a_contradiction_fails_by_name_and_alone(llm: LLM) -> None:
     digits = llm.get_tokenizer().encode("7", add_special_tokens=False)
-    with pytest.raises(EngineError, match="allowed_token_ids"):
+    with pytest.raises(BadRequest, match="allowed_token_ids"):
         answer(llm, "Pick: ", shaped(choice=["yes"], allowed_token_ids=digits))
     assert answer(llm, "Pick: ", shaped(regex="[0-9]{3}", allowed_token_ids=digits)).text == "777"
 
 
 def test_a_grammar_that_becomes_too_costly_ends_that_answer_alone(llm: LLM) -> None:
     ambiguous = "start: e\ne: e e | e e e | /[a-z]/ | "
-    with pytest.raises(EngineError, match="Too many items"):
+    with pytest.raises(BadRequest, match="Too many items"):
         llm.generate(
             ["a ", "Free: "],
             [shaped(100, grammar=ambiguous, ignore_eos=True, logit_bias={2: -100.0}), SamplingParams(max_tokens=100)],

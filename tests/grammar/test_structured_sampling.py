@@ -150,6 +150,7 @@ def test_rules_that_leave_nothing_name_themselves(begin) -> None:
     rows = [row(begin(choice=["yes"]), allowed_token_ids=(7,)), row(begin(choice=["yes"]))]
     contradiction, fine = sampled(rows)
     assert "all that the grammar allows" in contradiction.error
+    assert contradiction.refused
     assert fine.error is None
 
 
@@ -158,6 +159,7 @@ def test_a_row_whose_grammar_fails_fails_alone(begin) -> None:
     broken.advance(EOS)
     failed, fine = sampled([row(broken), row(begin(choice=["yes"]))])
     assert failed.error.startswith("The answer's grammar cannot be followed: ")
+    assert failed.refused
     assert fine.error is None
 
 

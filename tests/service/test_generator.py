@@ -151,15 +151,18 @@ def test_cancelled_reader_aborts(make_generator: MakeGenerator) -> None:
     run(work())
 
 
-def test_engine_failure_on_one_request(make_generator: MakeGenerator) -> None:
+@pytest.mark.parametrize(("refused", "kind"), [(False, EngineError), (True, BadRequest)])
+def test_engine_failure_on_one_request(make_generator: MakeGenerator, refused: bool, kind: type[Exception]) -> None:
     async def work() -> None:
         engine = ScriptedEngine(hold=True)
         ledger = Ledger()
         stream = await make_generator(engine, metrics=ledger).start(call(IDS, PARAMS))
         request_id = engine.requests[0].request_id
-        failure = SequenceOutput(request_id, 0, finish_reason=FinishReason.ERROR, error="no memory left")
+        failure = SequenceOutput(
+            request_id, 0, finish_reason=FinishReason.ERROR, error="no token left", refused=refused
+        )
         engine.streams[request_id].deliver(failure)
-        with pytest.raises(EngineError, match="no memory left"):
+        with pytest.raises(kind, match="no token left"):
             await collect(stream)
         assert ledger.finished[0].finish_reasons == (FinishReason.ERROR,)
 

@@ -237,6 +237,13 @@ def test_an_embedder_scores_by_cosine(bench: Bench, pooler: Pooler) -> None:
     assert [len(ids) for ids in found.prompt_ids] == [lengths[0] + length for length in lengths[1:]]
 
 
+def test_no_cosine_is_beyond_1(bench: Bench, pooler: Pooler) -> None:
+    texts = [f"text {number}" for number in range(64)]  # among so many, some are rounded up
+    found = bench.run(pooler.score(scoring(queries=texts, documents=texts)))
+    assert max(found.scores) <= 1
+    assert found.scores == pytest.approx([1] * len(texts))
+
+
 def test_texts_that_are_the_same_are_read_once_and_count_each_time(bench: Bench) -> None:
     ledger = Ledger()
     with bench.pooler(observer=ledger) as pooler:

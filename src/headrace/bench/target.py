@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import httpx
 
+from headrace.bench.endpoints import Endpoint
 from headrace.bench.errors import BenchError
-from headrace.client import Client, ClientError, RetryPolicy
+from headrace.client import Client, ClientError, RetryPolicy, StatusError
 from headrace.client.call import Call, Request, json_body, reading, transport_errors
 from headrace.client.results import Result
 from headrace.client.settings import Settings
@@ -20,13 +21,31 @@ _DIALECTS = (("prompt", "add_special_tokens"), ("content", "add_special"))
 _RETRY = RetryPolicy(max_retries=2, first_delay=0.2)
 
 
-def first_model(settings: Settings) -> str:
-    """The name of the model that is listed first. Raises a `ClientError`, and `BenchError` if there is none."""
+def served_model(settings: Settings, endpoint: Endpoint) -> str:
+    """The name of the model that is served; of several, of the one that answers a request that names none, or else of
+    the first.
+
+    Raises a `ClientError`, and `BenchError` if there is none.
+    """
     with Client(settings.base_url, settings.api_key, retry=_RETRY) as client:
         served = client.models()
-    if not served:
-        raise BenchError(f"{settings.base_url} serves no model.")
-    return served[0].id
+        if not served:
+            raise BenchError(f"{settings.base_url} serves no model.")
+        if len(served) == 1:
+            return served[0].id
+        try:
+            return _answering_model(client, endpoint) or served[0].id
+        except StatusError:  # many servers insist on a name
+            return served[0].id
+
+
+def _answering_model(client: Client, endpoint: Endpoint) -> str:
+    """What the answer to a request without a model says; "" if it does not."""
+    if endpoint is Endpoint.EMBEDDINGS:
+        return client.embed("the").model
+    if endpoint is Endpoint.CHAT:
+        return client.chat([{"role": "user", "content": "the"}], max_tokens=1).model
+    return client.complete("the", max_tokens=1).model
 
 
 class _Tokens(Result, frozen=True):

@@ -22,7 +22,7 @@ class ServerFlags:
     url: Annotated[str | None, Parameter(metavar="URL")] = None
     """Where it is [default: http://127.0.0.1:8000; also HEADRACE_BASE_URL]"""
     model: Annotated[str | None, Parameter(metavar="NAME")] = None
-    """Default: the first that is served"""
+    """Default: what the server serves; of several models, the first that has the endpoint"""
     api_key: Annotated[str | None, Parameter(metavar="KEY")] = field(default=None, repr=False)
     """Also HEADRACE_API_KEY, then OPENAI_API_KEY"""
     endpoint: Annotated[

@@ -20,7 +20,7 @@ from headrace.bench.prompts import Lengths, Prompt, random_prompts, shared_prefi
 from headrace.bench.report import Limits, ServeReport
 from headrace.bench.sweep import Level, Sweep
 from headrace.bench.table import ASSUMED, print_serve_report
-from headrace.bench.target import first_model, server_tokenizer
+from headrace.bench.target import served_model, server_tokenizer
 from headrace.bench.words import Tokenizer, all_words, one_token_words
 from headrace.cli.bench_files import check_folder, write_text
 from headrace.cli.bench_flags import LoadFlags, PromptFlags, ResultFlags, ServerFlags
@@ -60,9 +60,9 @@ def _bench_serve(server: ServerFlags, load: LoadFlags, prompts: PromptFlags, res
     if load.warmup < 0:
         raise ConfigError(f"--warmup must be at least 0, got {load.warmup}.")
     with explained(settings.base_url), contextlib.ExitStack() as resources:
-        model = server.model or first_model(settings)
-        tokenizer = _tokenizer(settings, model, prompts.tokenizer, resources)
         endpoint = Endpoint(server.endpoint)
+        model = server.model or served_model(settings, endpoint)
+        tokenizer = _tokenizer(settings, model, prompts.tokenizer, resources)
         source, dataset = prompts_of(prompts, endpoint, tokenizer)
         sweep = Sweep(
             settings=settings,

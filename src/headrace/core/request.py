@@ -89,7 +89,8 @@ class SequenceOutput:
     A beam search says nothing of its choices until it ends; each then comes whole, with its `cumulative_logprob`.
     `beams`: the ids of the best beams so far, best first, where they are to be shown; one choice speaks for all.
     `cached_tokens` (prompt tokens found in the prefix cache) and `scheduled_time` (monotonic seconds at which the
-    sequence first ran) come once, with its first output. `error` says what failed where `finish_reason` is ERROR.
+    sequence first ran) come once, with its first output. `error` says what failed where `finish_reason` is ERROR, and
+    `refused` that it is the request itself, which nobody but the caller can mend.
     """
 
     request_id: str
@@ -102,6 +103,7 @@ class SequenceOutput:
     cached_tokens: int | None = None
     scheduled_time: float | None = None
     error: str | None = None
+    refused: bool = False
     cumulative_logprob: float | None = None
     beams: list[list[int]] | None = None
 

@@ -123,7 +123,7 @@ class Engine:
             try:
                 self._scheduler.add(one.request, one.state)
             except BadRequest as error:
-                refused += endings(one.request, error.message, but=one.aborted)
+                refused += endings(one.request, error.message, but=one.aborted, refused=True)
                 continue
             for choice in one.aborted:
                 self._scheduler.abort(one.request.request_id, choice)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from headrace.core.errors import BadRequest
 from headrace.core.request import FinishReason, Request, SequenceOutput
 from headrace.core.vocabulary import Vocabulary
+from headrace.grammar.errors import BadConstraint
 
 if TYPE_CHECKING:
     from headrace.grammar.state import GrammarReader, GrammarState
@@ -82,14 +83,16 @@ class GrammarReading:
             if (error := reading.state.exception()) is None:
                 ready.append(ReadRequest(reading.request, reading.state.result(), reading.aborted))
             else:
-                failed += endings(reading.request, f"The grammar cannot be read: {error}", but=reading.aborted)
+                problem = f"The grammar cannot be read: {error}"
+                refused = isinstance(error, BadConstraint)
+                failed += endings(reading.request, problem, but=reading.aborted, refused=refused)
         return ready, failed
 
 
-def endings(request: Request, error: str, but: list[int]) -> list[SequenceOutput]:
+def endings(request: Request, error: str, *, but: list[int], refused: bool) -> list[SequenceOutput]:
     """What is to be told of a request that fails before it runs; nothing of the choices `but`."""
     return [
-        SequenceOutput(request.request_id, choice, finish_reason=FinishReason.ERROR, error=error)
+        SequenceOutput(request.request_id, choice, finish_reason=FinishReason.ERROR, error=error, refused=refused)
         for choice in range(request.n)
         if choice not in but
     ]

@@ -69,9 +69,10 @@ class Sampler:
         results = []
         for at, row in enumerate(rows):
             if masks is not None and at in masks.errors:
-                results.append(RowResult(error=f"The answer's grammar cannot be followed: {masks.errors[at]}"))
+                problem = f"The answer's grammar cannot be followed: {masks.errors[at]}"
+                results.append(RowResult(error=problem, refused=True))
             elif not math.isfinite(best[at]):
-                results.append(RowResult(error=_cause(best[at], row)))
+                results.append(_failure(best[at], row))
             elif at in reports and reports[at] is None:
                 results.append(RowResult(error="The model's logits hold NaN or infinity: they have no logprobs."))
             else:
@@ -200,16 +201,15 @@ def _take(logits: Tensor, rows: list[int]) -> Tensor:
     return logits if len(rows) == len(logits) else logits[rows]
 
 
-def _cause(peak: float, row: PlanRow) -> str:
+def _failure(peak: float, row: PlanRow) -> RowResult:
     """Why no token can be chosen where the highest logit, after the rules, is not finite."""
     if math.isnan(peak):
-        return "The model's logits hold NaN."
+        return RowResult(error="The model's logits hold NaN.")
     if peak > 0:
-        return "The logits hold infinity."
-    if row.grammar is not None:
-        return (
-            "No token is left to choose: allowed_token_ids, bad_words and min_tokens ban all that the grammar allows."
-        )
-    if has_rules(row):
-        return "No token is left to choose: allowed_token_ids, bad_words and min_tokens together ban all of them."
-    return "The model's logits are all -inf."
+        return RowResult(error="The logits hold infinity.")
+    if row.grammar is None and not has_rules(row):
+        return RowResult(error="The model's logits are all -inf.")
+    whole = "together ban all of them" if row.grammar is None else "ban all that the grammar allows"
+    return RowResult(
+        error=f"No token is left to choose: allowed_token_ids, bad_words and min_tokens {whole}.", refused=True
+    )

@@ -15,6 +15,9 @@ _PLACE = re.compile(r"^at \d+\(\d+\): (?=failed to compile|invalid regex)(failed
 
 _DETAIL = re.compile(r"^error: (.*)$", re.MULTILINE)
 
+_SHOWN = 500
+"""Most characters of a complaint's first line, which may quote a whole expression."""
+
 LIMITS = llguidance.LLParserLimits(
     max_items_in_row=2000,
     initial_lexer_fuel=1_000_000,
@@ -47,6 +50,8 @@ def complaint(matcher: llguidance.LLMatcher) -> str | None:
     if text.startswith("NoExtension"):
         return "no answer can meet it."
     first = _PLACE.sub("", text.partition("\n")[0].strip())
+    if len(first) > _SHOWN:
+        first = f"{first[:_SHOWN]}…"
     detail = _DETAIL.search(text)
     return first if detail is None else f"{first} {detail[1]}"
 

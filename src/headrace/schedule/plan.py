@@ -65,12 +65,16 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """What the step gave one row. `token_id` is None where the row does not sample; `error` ends the sequence."""
+    """What the step gave one row. `token_id` is None where the row does not sample; `error` ends the sequence.
+
+    `refused`: the error comes of what the request asks for, not of this engine.
+    """
 
     token_id: int | None = None
     logprobs: TokenLogprobs | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
     error: str | None = None
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,4 +67,5 @@ def sequence_output(
         cached_tokens=sequence.num_cached if first else None,
         scheduled_time=sequence.scheduled_time if first else None,
         error=result.error,
+        refused=result.refused,
     )

@@ -246,7 +246,7 @@ class Scheduler:
             if sequence.status is Status.FINISHED:
                 continue
             if row_result.error is not None:
-                outputs += self._end(sequence, FinishReason.ERROR, row_result.error)
+                outputs += self._end(sequence, FinishReason.ERROR, row_result.error, refused=row_result.refused)
                 continue
             prompt_tokens += min(len(row.token_ids), max(0, sequence.prompt_len - row.start))
             generation_tokens += row.samples
@@ -285,9 +285,8 @@ class Scheduler:
         sequence.output_ids.append(result.token_id)
         if sequence.grammar is not None and not sequence.grammar.advance(result.token_id):
             self._roster.retire(sequence)
-            left = replace(
-                result, error=f"The answer cannot follow its grammar any further: {sequence.grammar.problem}"
-            )
+            problem = f"The answer cannot follow its grammar any further: {sequence.grammar.problem}"
+            left = replace(result, error=problem, refused=True)
             return [self._tell(sequence, left, FinishReason.ERROR)]
         end = ending(sequence, self._max_model_len)
         if end is not None:
@@ -328,7 +327,9 @@ class Scheduler:
             seconds=self._clock() - step.started,
         )
 
-    def _end(self, sequence: Sequence, reason: FinishReason, error: str | None = None) -> list[SequenceOutput]:
+    def _end(
+        self, sequence: Sequence, reason: FinishReason, error: str | None = None, *, refused: bool = False
+    ) -> list[SequenceOutput]:
         """End a sequence from outside, unless it has ended, and with it those that cannot go on without it: the choices
         that wait for its prompt, the other beams of its search.
         """
@@ -336,12 +337,15 @@ class Scheduler:
             return []
         request_id = sequence.request.request_id
         if (search := self._searches.get(request_id)) is not None:
-            return self._end_search(search, search.endings(reason, error))
+            return self._end_search(search, search.endings(reason, error, refused=refused))
         unforked, sequence.unforked = sequence.unforked, []
         self._roster.retire(sequence)
         return [
-            self._tell(sequence, RowResult(error=error), reason),
-            *(SequenceOutput(request_id, choice, finish_reason=reason, error=error) for choice in unforked),
+            self._tell(sequence, RowResult(error=error, refused=refused), reason),
+            *(
+                SequenceOutput(request_id, choice, finish_reason=reason, error=error, refused=refused)
+                for choice in unforked
+            ),
         ]
 
     # ---- beam searches

@@ -129,11 +129,12 @@ class Search:
         """What is to be told of each choice now that the search is over."""
         return [self._output(choice) for choice in sorted(self.choices)]
 
-    def endings(self, reason: FinishReason, error: str | None = None) -> list[SequenceOutput]:
+    def endings(self, reason: FinishReason, error: str | None = None, *, refused: bool = False) -> list[SequenceOutput]:
         """What is to be told of each choice where the search has been ended from outside."""
         request_id = self.request.request_id
         return [
-            SequenceOutput(request_id, choice, finish_reason=reason, error=error) for choice in sorted(self.choices)
+            SequenceOutput(request_id, choice, finish_reason=reason, error=error, refused=refused)
+            for choice in sorted(self.choices)
         ]
 
     def _output(self, choice: int) -> SequenceOutput:

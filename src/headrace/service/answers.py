@@ -68,7 +68,7 @@ class AnswerReader:
         for event in self._events(parts, text, last=last):
             match event:
                 case CallBroken(_, unseen):
-                    if self._counts(self.calls - 1):
+                    if not self._tools.demanded and self._counts(self.calls - 1):
                         parts.content += unseen
                 case _:
                     self._add(parts, event)
@@ -108,7 +108,8 @@ class AnswerReader:
     def _add(self, parts: AnswerParts, event: ToolEvent) -> None:
         match event:
             case ContentText(text):
-                parts.content += text
+                if not self._tools.demanded:  # else it is the JSON around the calls, or a call cut short
+                    parts.content += text
             case CallBegun(name, call_id):
                 index = self.calls
                 self.calls += 1

@@ -11,7 +11,9 @@ def cosine(first: Pooled, second: Pooled) -> float:
     """Of two vectors; from -1 to 1. 0 if one of them has no direction."""
     left, right = _array(first), _array(second)
     lengths = float(np.linalg.norm(left) * np.linalg.norm(right))
-    return float(left @ right) / lengths if lengths else 0.0
+    if not lengths:
+        return 0.0
+    return min(max(float(left @ right) / lengths, -1.0), 1.0)  # rounding can lead a little beyond
 
 
 def late_interaction(query: Pooled, document: Pooled) -> float:

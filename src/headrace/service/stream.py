@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import chain
 
-from headrace.core.errors import EngineError, Unavailable
+from headrace.core.errors import BadRequest, EngineError, Unavailable
 from headrace.core.request import FinishReason, SequenceOutput, TokenLogprobs
 from headrace.core.sampling import SamplingParams
 from headrace.runtime.client import RequestStream
@@ -149,7 +149,8 @@ class GenerationStream:
         for output in arrived:
             if output.finish_reason is FinishReason.ERROR:
                 self._end(FinishReason.ERROR)
-                raise EngineError(output.error or "The engine failed on this request.")
+                kind = BadRequest if output.refused else EngineError
+                raise kind(output.error or "The engine failed on this request.")
             if output.choice == 0:
                 self._prompt_entries += output.prompt_logprobs
             if self._beam_reader is not None:

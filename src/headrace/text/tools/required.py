@@ -26,8 +26,8 @@ def required_parser() -> ToolParser:
 
 def named_parser(name: str) -> ToolParser:
     def answer(source: TextSource, writer: CallWriter) -> Reading[None]:
-        yield from source.skip_space()
-        yield from _only(source, writer, arguments(source, writer))
+        if (yield from source.skip_space()) != "":  # an answer that was cut short before it began calls nothing
+            yield from _only(source, writer, arguments(source, writer))
 
     def arguments(source: TextSource, writer: CallWriter) -> Reading[None]:
         writer.begin(name)
