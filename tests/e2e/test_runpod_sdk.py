@@ -289,7 +289,9 @@ def test_check_16_a_stream_is_the_aggregate(calls: JobCalls, endpoint, with_asyn
         job = await endpoint.run({**given, "stream": True})
         return [chunk async for chunk in job.stream()]
 
-    assert with_asyncio(stream) == chunks
+    again = with_asyncio(stream)
+    assert text_of(again) == text_of(chunks)  # which tokens come together depends on how busy the machine is
+    assert again[-1]["usage"] == chunks[-1]["usage"]
 
 
 def test_check_17_the_first_chunk_comes_early(calls: JobCalls, endpoint) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pooling_models import ENCODER, close, load, pool, random_inputs, write_model
+from pooling_driver import ENCODER, close, load, pool, random_inputs, write_model
 
 from headrace.core.errors import BadCheckpoint, BadRequest, ConfigError
 from headrace.core.pooling import PoolingParams, PoolingRequest, PoolingTask

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from pooling_models import DECODER, ENCODER, close, load, pool, random_inputs, write_model
+from pooling_driver import DECODER, ENCODER, close, load, pool, random_inputs, write_model
 
 from headrace.core.pooling import PoolingTask
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pooling_models import DECODER, ENCODER, array, load, pool, random_inputs, run, write_model
+from pooling_driver import DECODER, ENCODER, array, load, pool, random_inputs, run, write_model
 from safetensors.torch import load_file, save_file
 
 from headrace.config.engine import EngineConfig

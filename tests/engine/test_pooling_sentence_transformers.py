@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pooling_models import DECODER, ENCODER, close, load, pool, write_model
+from pooling_driver import DECODER, ENCODER, close, load, pool, write_model
 from tokenizers import Tokenizer
 
 from headrace.core.pooling import PoolingTask

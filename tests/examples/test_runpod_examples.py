@@ -45,8 +45,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_runpod_requests(run, example_server: Server) -> None:
     out = run("runpod_requests.py", "--base-url", f"{example_server.url}/v2/default", "--max-tokens", "20")
-    assert re.match(r"Job: \S+\nCOMPLETED after \d+ \+ \d+ ms: '", out)
-    assert re.search(r"\nWaited for: '.+'\nStreamed: ", out)
+    assert re.match(r"Job: \S+\nCOMPLETED after \d+ \+ \d+ ms: ['\"]", out)
+    assert re.search(r"\nWaited for: ['\"].+['\"]\nStreamed: ", out)
     assert re.search(r"\[\d+ tokens in, \d+ tokens out\]\n$", out)
 
 

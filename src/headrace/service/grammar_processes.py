@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 
 from headrace.core.errors import BadRequest, EngineError
@@ -71,13 +72,19 @@ class GrammarProcesses:
         return compiled.grammar
 
     async def _ask(self, message: bytes, params: StructuredOutputsParams) -> bytes:
-        helper = self._idle_one() or await self._start()
         try:
-            compiled = await self._answer(helper, message, self._seconds)
+            if (helper := self._idle_one()) is not None:
+                # One that was kept may have died before it was asked: only a new one's death tells of the constraint.
+                with contextlib.suppress(EOFError):
+                    return await self._compiled_by(helper, message)
+            return await self._compiled_by(await self._start(), message)
         except TimeoutError:
             raise params.refusal(f"too costly: it takes more than {self._seconds:g} s to compile.") from None
         except EOFError:
             raise params.refusal("too costly: it takes more memory than a constraint may have.") from None
+
+    async def _compiled_by(self, helper: HelperProcess, message: bytes) -> bytes:
+        compiled = await self._answer(helper, message, self._seconds)
         self._idle.append(helper)
         return compiled
 
