@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
 
-from headrace.core.errors import BadRequest, EngineError
-from headrace.core.helper_process import HelperProcess
+from headrace.core.errors import BadRequest
 from headrace.core.structured import StructuredOutputsParams
 from headrace.grammar.helper import Setting, decode_compiled, encode
-from headrace.service.workers import Workers
+from headrace.service.helper_pool import HelperPool
 
 _MODULE = "headrace.grammar.helper"
-_MOST = 2
-_START_SECONDS = 60.0
 _KEPT_BYTES = 1 << 24
 """Of constraints whose grammars are remembered, with these."""
 
 
 class GrammarProcesses:
-    """Started when the first constraint comes; idle ones are kept. Constraints beyond their number wait in order.
-
-    `seconds` is what one constraint may take. Lives on one event loop.
-    """
+    """`seconds` is what one constraint may take. Lives on one event loop."""
 
     def __init__(self, setting: bytes, seconds: float) -> None:
-        self._setting = setting
         self._seconds = seconds
-        self._places = asyncio.Semaphore(_MOST)
-        self._threads = Workers("headrace-grammar")
-        self._idle: list[HelperProcess] = []
-        self._busy: set[HelperProcess] = set()
+        self._helpers = HelperPool(_MODULE, greeting=setting, seconds=seconds, name="headrace-grammar")
         self._running: dict[bytes, asyncio.Task[str]] = {}
         self._kept: OrderedDict[bytes, str] = OrderedDict()
         self._kept_bytes = 0
@@ -53,10 +42,7 @@ class GrammarProcesses:
 
     def close(self) -> None:
         """End the processes."""
-        for helper in (*self._idle, *self._busy):
-            helper.kill()
-        self._idle.clear()
-        self._threads.close()
+        self._helpers.close()
 
     def _ended(self, message: bytes, task: asyncio.Task[str]) -> None:
         del self._running[message]
@@ -64,55 +50,16 @@ class GrammarProcesses:
             task.exception()  # heard, even if everybody who waited for it has gone
 
     async def _compile(self, message: bytes, params: StructuredOutputsParams) -> str:
-        async with self._places:
-            compiled = decode_compiled(await self._ask(message, params))
-        if compiled.grammar is None:
-            raise BadRequest(compiled.refusal, parameter=params.parameter)
-        self._keep(message, compiled.grammar)
-        return compiled.grammar
-
-    async def _ask(self, message: bytes, params: StructuredOutputsParams) -> bytes:
         try:
-            if (helper := self._idle_one()) is not None:
-                # One that was kept may have died before it was asked: only a new one's death tells of the constraint.
-                with contextlib.suppress(EOFError):
-                    return await self._compiled_by(helper, message)
-            return await self._compiled_by(await self._start(), message)
+            compiled = decode_compiled(await self._helpers.ask(message))
         except TimeoutError:
             raise params.refusal(f"too costly: it takes more than {self._seconds:g} s to compile.") from None
         except EOFError:
             raise params.refusal("too costly: it takes more memory than a constraint may have.") from None
-
-    async def _compiled_by(self, helper: HelperProcess, message: bytes) -> bytes:
-        compiled = await self._answer(helper, message, self._seconds)
-        self._idle.append(helper)
-        return compiled
-
-    def _idle_one(self) -> HelperProcess | None:
-        while self._idle:
-            if (helper := self._idle.pop()).is_alive:
-                return helper
-        return None
-
-    async def _start(self) -> HelperProcess:
-        """Raises `EngineError` if it does not come up, which is no fault of a constraint."""
-        helper = HelperProcess(_MODULE)
-        try:
-            await self._answer(helper, self._setting, _START_SECONDS)
-        except (TimeoutError, EOFError):
-            raise EngineError("The process that compiles constraints cannot be started.") from None
-        return helper
-
-    async def _answer(self, helper: HelperProcess, message: bytes, seconds: float) -> bytes:
-        """What a process makes of a task. One that has not answered, for whatever reason, is killed."""
-        self._busy.add(helper)
-        try:
-            return await asyncio.wait_for(self._threads.run(helper.ask, message), seconds)
-        except BaseException:
-            helper.kill()
-            raise
-        finally:
-            self._busy.discard(helper)
+        if compiled.grammar is None:
+            raise BadRequest(compiled.refusal, parameter=params.parameter)
+        self._keep(message, compiled.grammar)
+        return compiled.grammar
 
     def _keep(self, message: bytes, grammar: str) -> None:
         self._kept[message] = grammar
