@@ -127,7 +127,7 @@ def test_candidates_are_drawn_and_one_is_picked(remote: dict[str, str], tmp_path
         terminal.type("/quit\r")
         assert terminal.exit_code() == 0
     assert "Traceback" not in terminal.screen
-    assert drawn.count("1 of 3") > 2, "nothing was drawn again"
+    assert drawn.count("1 of 3") >= 2, "nothing was drawn again"
     last = drawn[drawn.rfind("1 of 3") :]
     assert "2 of 3" in last
     assert "3 of 3" in last

@@ -19,7 +19,7 @@ import openai
 import pytest
 from job_calls import JobCalls
 from openai import OpenAI
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 MODEL = "smol"
 
@@ -30,6 +30,8 @@ class Mood(StrEnum):
 
 
 class Pet(BaseModel):
+    model_config = ConfigDict(extra="forbid")  # a small model would go on inventing properties
+
     kind: Literal["cat", "dog"]
     name: str = Field(max_length=12)
 
