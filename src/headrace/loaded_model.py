@@ -15,8 +15,9 @@ from headrace.core.errors import BadRequest, ConfigError
 from headrace.hub import open_checkpoint
 from headrace.runtime import LocalEngine
 from headrace.service import Generator
+from headrace.service.assembly import assemble
 from headrace.service.background import BackgroundLoop
-from headrace.service.model_text import ModelText, load_model_text
+from headrace.service.model_text import load_model_text
 from headrace.service.pooler import Pooler
 from headrace.text import Tokenizer
 
@@ -36,7 +37,7 @@ class LoadedModel:
         except BaseException:
             self._loop.close()
             raise
-        self._runs = _runs(self._engine, text, config, limits, seed)
+        self._runs = assemble(self._engine, text, config, limits, seed=seed, metrics=None, name=config.model)
 
     @property
     def generator(self) -> Generator:
@@ -82,31 +83,3 @@ def read_engine_config(options: Mapping[str, Any]) -> EngineConfig:
             raise ConfigError(f"LLM has no option {name}; {hint}")
     rules = rules_of(EngineConfig)
     return EngineConfig(**{name: read_value(rules[name], value, name) for name, value in options.items()})
-
-
-def _runs(
-    engine: LocalEngine, text: ModelText, config: ModelConfig, limits: LimitsConfig, seed: int
-) -> Generator | Pooler:
-    """What the loaded `engine` is for."""
-    if engine.info.pooling is not None:
-        return Pooler(
-            engine,
-            text.tokenizer,
-            text.template,
-            score_template=text.score_template,
-            limits=limits,
-            metrics=None,
-            model_name=config.model,
-        )
-    return Generator(
-        engine,
-        text.tokenizer,
-        text.template,
-        limits=limits,
-        seed=seed,
-        defaults=text.sampling_defaults,
-        eos_token_ids=text.eos_token_ids,
-        structured_outputs=config.structured_outputs,
-        metrics=None,
-        model_name=config.model,
-    )

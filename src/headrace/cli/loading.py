@@ -16,15 +16,14 @@ from headrace.core.errors import StartupError
 from headrace.core.request import StepStats
 from headrace.hub import Checkpoint, model_role, open_checkpoint
 from headrace.metrics import Metrics, ModelMetrics
-from headrace.runtime import EngineHost, HostedEngine
+from headrace.runtime import EngineHost
 from headrace.runtime.client import StatsListener
+from headrace.service.assembly import assemble
 from headrace.service.roles import GENERATE
 from headrace.service.served_model import ServedModel
 
 if TYPE_CHECKING:
-    from headrace.service.generation import Generator
     from headrace.service.model_text import ModelText
-    from headrace.service.pooler import Pooler
 
 
 log = logging.getLogger(__name__)
@@ -101,7 +100,9 @@ class ModelLoader:
         try:
             text = await in_thread(_load_text, config.model, checkpoint)
             info = await starting
-            runs = self._put_together(model, engine, text, metrics)
+            runs = assemble(
+                engine, text, config.model, config.limits, seed=self._config.seed, metrics=metrics, name=model.name
+            )
         except BaseException:
             starting.cancel()
             await engine.stop()
@@ -113,38 +114,6 @@ class ModelLoader:
             progress.close()
         metrics.engine_loaded(info)
         model.open(runs)
-
-    def _put_together(
-        self, model: ServedModel, engine: HostedEngine, text: ModelText, metrics: ModelMetrics
-    ) -> Generator | Pooler:
-        limits = model.config.limits
-        if engine.info.pooling is not None:
-            from headrace.service.pooler import Pooler
-
-            return Pooler(
-                engine,
-                text.tokenizer,
-                text.template,
-                score_template=text.score_template,
-                limits=limits,
-                metrics=metrics,
-                model_name=model.name,
-            )
-        from headrace.service.generation import Generator
-
-        return Generator(
-            engine,
-            text.tokenizer,
-            text.template,
-            limits=limits,
-            seed=self._config.seed,
-            defaults=text.sampling_defaults,
-            eos_token_ids=text.eos_token_ids,
-            formats=text.formats,
-            structured_outputs=model.config.model.structured_outputs,
-            metrics=metrics,
-            model_name=model.name,
-        )
 
     def _host_of(self, model: ServedModel) -> EngineHost:
         place = model.name if self._config.isolate else _SHARED

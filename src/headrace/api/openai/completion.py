@@ -78,9 +78,7 @@ class CompletionFormat:
         tokens_as_ids: bool = False,
     ) -> None:
         self._body = body
-        self._tokens_as_ids = (
-            tokens_as_ids if body.return_tokens_as_token_ids is None else body.return_tokens_as_token_ids
-        )
+        self._tokens_as_ids = body.tokens_as_ids(tokens_as_ids)
         self._head = head
         self._usage = usage
         self._prompts = prompts

@@ -82,6 +82,10 @@ class GenerationBody(Body, ConstraintFields):
     user: str | None = None
     """Accepted for the caller's own book-keeping; it changes nothing."""
 
+    def tokens_as_ids(self, default: bool) -> bool:
+        """Whether logprobs show tokens as ids; `default` where the body does not say."""
+        return default if self.return_tokens_as_token_ids is None else self.return_tokens_as_token_ids
+
 
 def _one_kind_of_prompt(value: Any) -> str | list[str] | list[int] | list[list[int]]:
     if isinstance(value, str):
