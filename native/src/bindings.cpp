@@ -117,16 +117,19 @@ void forward(Decoder& self, const Array<const int64_t, 1>& token_ids,
              const std::vector<Array<const float, 2>>& angles, const std::vector<float>& magnitudes,
              const Array<const int64_t, 1>& slot_mapping, const Array<const int64_t, 2>& block_tables,
              const Array<const int64_t, 1>& context_lens, const Array<const int64_t, 1>& query_start,
-             const BoundCache& cache, const Array<float, 2>& hidden) {
+             const Array<const int64_t, 1>& output_start, const BoundCache& cache, const Array<float, 2>& hidden) {
     const size_t tokens = token_ids.size(), sequences = context_lens.size();
-    require(slot_mapping.size() == tokens && block_tables.shape(0) == sequences && query_start.size() == sequences + 1,
-            "slot_mapping must be [tokens], block_tables [sequences, blocks], query_start [sequences + 1]");
-    require(hidden.shape(0) == tokens && static_cast<int>(hidden.shape(1)) == self.shape().hidden_size,
-            "hidden must be [tokens, hidden_size]");
+    require(slot_mapping.size() == tokens && block_tables.shape(0) == sequences &&
+                query_start.size() == sequences + 1 && output_start.size() == sequences + 1,
+            "slot_mapping must be [tokens], block_tables [sequences, blocks], query_start and output_start "
+            "[sequences + 1]");
+    require(static_cast<int64_t>(hidden.shape(0)) == output_start.data()[sequences] &&
+                static_cast<int>(hidden.shape(1)) == self.shape().hidden_size,
+            "hidden must be [tokens asked for, hidden_size]");
     require(angles.size() == magnitudes.size(), "every rotation needs angles and a magnitude");
     DecoderInput input{static_cast<int>(tokens), static_cast<int>(sequences), token_ids.data(), slot_mapping.data(),
                        block_tables.data(), static_cast<int64_t>(block_tables.shape(1)), context_lens.data(),
-                       query_start.data(), {}};
+                       query_start.data(), output_start.data(), {}};
     for (size_t index = 0; index < angles.size(); ++index) {
         require(angles[index].shape(0) == tokens, "angles must be [tokens, dims / 2]");
         input.rotations.push_back({angles[index].data(), static_cast<int>(angles[index].shape(1)), magnitudes[index]});
@@ -208,7 +211,7 @@ NB_MODULE(_native, m) {
              "mlp_output_norm"_a.none(), "qk_norm"_a.none(), "q_norm"_a.none(), "k_norm"_a.none(), "rotation"_a,
              "scale"_a, "window"_a.none(), "soft_cap"_a.none())
         .def("forward", &forward, "token_ids"_a, "angles"_a, "magnitudes"_a, "slot_mapping"_a, "block_tables"_a,
-             "context_lens"_a, "query_start"_a, "kv"_a, "hidden"_a.noconvert())
+             "context_lens"_a, "query_start"_a, "output_start"_a, "kv"_a, "hidden"_a.noconvert())
         .def("logits", &logits, "hidden"_a, "logits"_a.noconvert());
     bind_encoder(m);
 }

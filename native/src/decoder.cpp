@@ -87,7 +87,12 @@ void Decoder::forward(const DecoderInput& input, const KvCache& cache, float* hi
             layer.qkv.apply(*pool_, kernels_, entered_.view(), end - begin,
                             qkv_.data() + int64_t{begin} * layer.qkv.rows(), false);
         }
-        attend(index, input, cache);
+        each_row(*pool_, 0, tokens_, [&](int token) { rotate_and_store(layer, token, input, cache, index); });
+        if (index + 1 == static_cast<int>(layers_.size())) {
+            keep_outputs(input);
+            if (tokens_ == 0) return;
+        }
+        attend(index, cache);
         for (int begin = 0; begin < tokens_; begin += kRowsAtOnce) {
             const int end = std::min(begin + kRowsAtOnce, tokens_);
             leave(layer.attention_out, attended_.view(begin), layer.attention_output_norm, begin, end);
@@ -124,6 +129,7 @@ void Decoder::check(const DecoderInput& input, const KvCache& cache) const {
     require(input.tokens > 0 && input.sequences > 0, "a batch needs a token");
     require(input.query_start[0] == 0 && input.query_start[input.sequences] == input.tokens,
             "query_start must cover the batch");
+    require(input.output_start[0] == 0, "output_start must begin with 0");
     const int64_t slots = cache.num_blocks * cache.block.tokens;
     for (int token = 0; token < input.tokens; ++token) {
         require(input.token_ids[token] >= 0 && input.token_ids[token] < shape_.vocab_size,
@@ -132,8 +138,10 @@ void Decoder::check(const DecoderInput& input, const KvCache& cache) const {
     }
     for (int sequence = 0; sequence < input.sequences; ++sequence) {
         const int64_t count = input.query_start[sequence + 1] - input.query_start[sequence];
+        const int64_t outputs = input.output_start[sequence + 1] - input.output_start[sequence];
         const int64_t context = input.context_lens[sequence];
         require(count > 0 && context >= count, "a sequence needs a token, and a context that holds it");
+        require(outputs >= 0 && outputs <= count, "more tokens are asked for than a sequence has here");
         const int64_t blocks = (context + cache.block.tokens - 1) / cache.block.tokens;
         require(blocks <= input.table_stride, "a block table is too short");
         for (int64_t block = 0; block < blocks; ++block) {
@@ -176,12 +184,24 @@ void Decoder::prepare(const DecoderInput& input) {
         }
     });
 
+    plan(input);
+}
+
+void Decoder::plan(const DecoderInput& input) {
     plans_.clear();
+    plan_of_layer_.clear();
     int64_t partials = 0;
+    const bool all = input.output_start[input.sequences] == input.tokens;
     for (const DecoderLayer& layer : layers_) {
-        const auto same = [&](const AttentionPlan& plan) { return plan.window == layer.window; };
-        if (std::any_of(plans_.begin(), plans_.end(), same)) continue;
-        plans_.push_back(plan_attention(input, layer.window));
+        const bool outputs_only = !all && &layer == &layers_.back();
+        const auto found = std::find_if(plans_.begin(), plans_.end(), [&](const AttentionPlan& plan) {
+            return plan.window == layer.window && plan.outputs_only == outputs_only;
+        });
+        plan_of_layer_.push_back(static_cast<int>(found - plans_.begin()));
+        if (found != plans_.end()) continue;
+        const int64_t* const start = outputs_only ? input.output_start : input.query_start;
+        plans_.push_back(plan_attention(input, start, layer.window));
+        plans_.back().outputs_only = outputs_only;
         partials = std::max(partials, plans_.back().partials);
     }
     grow(partials_, partials);
@@ -231,18 +251,31 @@ void Decoder::leave(const Linear& linear, const ActivationRows& x, const std::ve
     });
 }
 
-void Decoder::attend(int index, const DecoderInput& input, const KvCache& cache) {
-    const DecoderLayer& layer = layers_[index];
-    each_row(*pool_, 0, tokens_, [&](int token) { rotate_and_store(layer, token, input, cache, index); });
+void Decoder::keep_outputs(const DecoderInput& input) {
+    const int outputs = static_cast<int>(input.output_start[input.sequences]);
+    if (outputs == tokens_) return;
+    const int64_t hidden = shape_.hidden_size, heads = int64_t{shape_.num_heads} * shape_.head_dim;
+    const int64_t stride = heads + 2 * int64_t{shape_.num_kv_heads} * shape_.head_dim;
+    for (int sequence = 0; sequence < input.sequences; ++sequence) {
+        const int64_t end = input.output_start[sequence + 1];
+        const int64_t ahead = input.query_start[sequence + 1] - end;  // a row never moves back, so none is overwritten
+        for (int64_t to = input.output_start[sequence]; ahead > 0 && to < end; ++to) {
+            std::copy_n(residual_.data() + (to + ahead) * hidden, hidden, residual_.data() + to * hidden);
+            std::copy_n(qkv_.data() + (to + ahead) * stride, heads, qkv_.data() + to * stride);
+        }
+    }
+    tokens_ = outputs;
+}
 
+void Decoder::attend(int index, const KvCache& cache) {
+    const DecoderLayer& layer = layers_[index];
     attended_.prepare(tokens_, layer.attention_out);
     const AttentionLayer attention{
         qkv_.data(),      attended_.values(),   cache.keys(index), cache.values(index), layer.qkv.rows(),
         cache.block_stride(), cache.block,      shape_.num_heads,  layer.scale,         layer.soft_cap,
         layer.window,
     };
-    const AttentionPlan& plan = *std::find_if(plans_.begin(), plans_.end(),
-                                              [&](const AttentionPlan& one) { return one.window == layer.window; });
+    const AttentionPlan& plan = plans_[plan_of_layer_[index]];
     pool_->run(static_cast<int>(plan.tasks.size()), [&](int task, int thread) {
         kernels_.attend(attention, plan.tasks[task], scratch_[thread].data());
     });
@@ -306,14 +339,13 @@ void Decoder::feed_forward(const DecoderLayer& layer, int begin, int end) {
     leave(layer.down, gated_.view(), layer.mlp_output_norm, begin, end);
 }
 
-Decoder::AttentionPlan Decoder::plan_attention(const DecoderInput& input, int window) const {
+Decoder::AttentionPlan Decoder::plan_attention(const DecoderInput& input, const int64_t* query_start, int window) const {
     const int group = shape_.num_heads / shape_.num_kv_heads;
     const int tokens_each = std::max(1, kAttentionRows / group);
     AttentionPlan plan;
     plan.window = window;
     for (int sequence = 0; sequence < input.sequences; ++sequence) {
-        const int begin = static_cast<int>(input.query_start[sequence]);
-        const int end = static_cast<int>(input.query_start[sequence + 1]);
+        const int begin = static_cast<int>(query_start[sequence]), end = static_cast<int>(query_start[sequence + 1]);
         const int64_t first = input.context_lens[sequence] - (end - begin);
         for (int token = begin; token < end; token += tokens_each) {
             const int last = std::min(token + tokens_each, end);
@@ -334,7 +366,7 @@ Decoder::AttentionPlan Decoder::plan_attention(const DecoderInput& input, int wi
     // With fewer tasks than would keep the threads busy, long ones of single tokens are cut at their tiles.
     plan.split_first.push_back(0);
     const int wanted = 4 * pool_->threads();
-    if (pool_->threads() == 1 || static_cast<int>(plan.tasks.size()) >= wanted) return plan;
+    if (pool_->threads() == 1 || plan.tasks.empty() || static_cast<int>(plan.tasks.size()) >= wanted) return plan;
     const int parts = wanted / static_cast<int>(plan.tasks.size());
     std::vector<AttentionTask> split, whole;
     for (const AttentionTask& task : plan.tasks) {

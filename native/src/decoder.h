@@ -55,7 +55,8 @@ struct DecoderInput {
     const int64_t* block_tables;  // [sequences, table_stride]
     int64_t table_stride;
     const int64_t* context_lens;
-    const int64_t* query_start;  // [sequences + 1]
+    const int64_t* query_start;   // [sequences + 1]
+    const int64_t* output_start;  // [sequences + 1]: how many of the last tokens of each sequence are asked for, added up
     std::vector<RotationInput> rotations;
 };
 
@@ -70,8 +71,9 @@ public:
                   std::shared_ptr<const Matrix> lm_head);
     void add_layer(DecoderLayer layer);
 
-    // Writes keys and values to `cache` and the normalised hidden states to `hidden` [tokens, hidden_size]. Throws
-    // std::invalid_argument if the input refers to tokens, blocks or rotations that do not exist.
+    // Writes keys and values to `cache` and the normalised hidden states of the tokens that are asked for to `hidden`
+    // [output_start[sequences], hidden_size]. Throws std::invalid_argument if the input refers to tokens, blocks or
+    // rotations that do not exist.
     void forward(const DecoderInput& input, const KvCache& cache, float* hidden);
 
     // `out` [rows, vocab_size] for rows `hidden` [rows, hidden_size] of what `forward` returned.
@@ -82,6 +84,7 @@ public:
 private:
     struct AttentionPlan {
         int window;
+        bool outputs_only;
         std::vector<AttentionTask> tasks;
         std::vector<int> split_first;  // tasks that are parts of one: split_first[i]:split_first[i + 1]
         int64_t partials = 0;          // floats
@@ -90,7 +93,10 @@ private:
     void check(const DecoderInput& input, const KvCache& cache) const;
     void prepare(const DecoderInput& input);
     void embed(const DecoderInput& input);
-    void attend(int index, const DecoderInput& input, const KvCache& cache);
+    void plan(const DecoderInput& input);
+    // From here on, only the tokens that are asked for: the others' keys and values are all that is left to know of them.
+    void keep_outputs(const DecoderInput& input);
+    void attend(int index, const KvCache& cache);
     void rotate_and_store(const DecoderLayer& layer, int token, const DecoderInput& input, const KvCache& cache,
                           int index);
     void feed_forward(const DecoderLayer& layer, int begin, int end);
@@ -98,7 +104,7 @@ private:
     void enter(const std::vector<float>& norm, const Linear& next, int begin, int end);
     // Adds a sublayer's last product, of rows begin:end, to the residual stream, normalised or as it is.
     void leave(const Linear& linear, const ActivationRows& x, const std::vector<float>& norm, int begin, int end);
-    AttentionPlan plan_attention(const DecoderInput& input, int window) const;
+    AttentionPlan plan_attention(const DecoderInput& input, const int64_t* query_start, int window) const;
 
     std::shared_ptr<ThreadPool> pool_;
     const Kernels& kernels_;
@@ -108,12 +114,13 @@ private:
     std::vector<float> final_norm_;
     std::vector<DecoderLayer> layers_;
 
-    int tokens_ = 0;
+    int tokens_ = 0;  // that are worked on
     std::vector<float> residual_, qkv_;
     std::vector<float> gate_up_, branch_;  // of the rows that are worked on at once
     Activations entered_, attended_, gated_;  // entered_ and gated_ hold the rows that are worked on at once
     std::vector<std::vector<float>> cosines_, sines_;
     std::vector<AttentionPlan> plans_;
+    std::vector<int> plan_of_layer_;
     std::vector<float> partials_;
     std::vector<std::vector<float>> scratch_;  // one for each thread
 };

@@ -26,15 +26,22 @@ enum class Activation { silu, gelu_tanh, gelu, relu };
 
 constexpr int kNumActivations = 4;
 
+// The scale of a block of activations is its row's times a whole number of at most so much: 14 bits, so that a block's
+// sum of products times it still fits 32.
+constexpr int kMostMultiple = 16383;
+
 // Rows of input to a linear layer, [rows, columns], in float32 and, where a weight is integer, quantised: for GGUF's
-// kinds to int8 with one scale for each block of 32, for i16 to 13 bits with one scale for each run of 128.
+// kinds to int8 with one scale for each block of 32, value = row_scale * multiple * quant; for i16 to 13 bits with one
+// scale for each run of 128.
 struct ActivationRows {
     const float* values;
     const int8_t* quants;
-    const int16_t* wide_quants;  // the same for kernels that read 16 bits: of every four, elements 0, 2, 1, 3
-    const float* scales;         // [rows, columns / 32]
-    const float* sums;           // [rows, columns / 32]: scale * sum of the block's quants
-    const float* half_sums;      // [rows, columns / 16]: the same for each half of a block
+    const int16_t* wide_quants;      // the same for kernels that read 16 bits: of every four, elements 0, 2, 1, 3
+    const float* row_scales;         // [rows]
+    const float* multiples;          // [rows, columns / 32]: whole numbers
+    const int32_t* paired_multiples; // the same, once in each half of 32 bits
+    const float* sums;               // [rows, columns / 32]: multiple * sum of the block's quants
+    const float* half_sums;          // [rows, columns / 16]: the same for each half of a block
     const int16_t* shorts;
     const float* short_scales;  // [rows, short_runs(columns)]
     int columns;
@@ -44,7 +51,9 @@ struct ActivationRows {
 struct QuantisedRow {
     int8_t* quants;
     int16_t* wide_quants;
-    float* scales;
+    float* row_scale;
+    float* multiples;
+    int32_t* paired_multiples;
     float* sums;
     float* half_sums;
 };
@@ -143,7 +152,7 @@ struct Kernels {
     void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, int size, float* out);
     void (*add)(float* x, const float* y, int size);
     void (*scale)(float* x, float factor, int size);
-    // `size` is a multiple of 32. A row that holds NaN or infinity gets NaN as the scale of its block.
+    // `size` is a multiple of 32. A row that holds NaN or infinity gets NaN as its scale.
     void (*quantize)(const float* x, int size, const QuantisedRow& out);
     // The same to `shorts` [size] and `scales` [short_runs(size)]; `size` is even.
     void (*quantize_short)(const float* x, int size, int16_t* shorts, float* scales);

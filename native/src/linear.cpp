@@ -40,7 +40,9 @@ void Activations::prepare(int rows, const Linear& reader) {
     if (!quantised_) return;
     grow(quants_, count);
     if (wide_) grow(wide_quants_, count);
-    grow(scales_, count / kBlock);
+    grow(row_scales_, rows);
+    grow(multiples_, count / kBlock);
+    grow(paired_multiples_, count / kBlock);
     grow(sums_, count / kBlock);
     grow(half_sums_, count / kBlock * 2);
 }
@@ -54,8 +56,8 @@ void Activations::finish(int index) {
     if (!quantised_) return;
     int16_t* const wide = wide_ ? wide_quants_.data() + at : nullptr;
     kernels_->quantize(values_.data() + at, columns_,
-                       {quants_.data() + at, wide, scales_.data() + block, sums_.data() + block,
-                        half_sums_.data() + 2 * block});
+                       {quants_.data() + at, wide, row_scales_.data() + index, multiples_.data() + block,
+                        paired_multiples_.data() + block, sums_.data() + block, half_sums_.data() + 2 * block});
 }
 
 ActivationRows Activations::view(int first) const {
@@ -63,7 +65,9 @@ ActivationRows Activations::view(int first) const {
     return {values_.data() + at,
             quantised_ ? quants_.data() + at : nullptr,
             wide_ ? wide_quants_.data() + at : nullptr,
-            quantised_ ? scales_.data() + block : nullptr,
+            quantised_ ? row_scales_.data() + first : nullptr,
+            quantised_ ? multiples_.data() + block : nullptr,
+            quantised_ ? paired_multiples_.data() + block : nullptr,
             quantised_ ? sums_.data() + block : nullptr,
             quantised_ ? half_sums_.data() + 2 * block : nullptr,
             short_ ? shorts_.data() + at : nullptr,

@@ -41,7 +41,8 @@ private:
     std::vector<float> values_;
     std::vector<int8_t> quants_;
     std::vector<int16_t> wide_quants_;
-    std::vector<float> scales_, sums_, half_sums_;
+    std::vector<float> row_scales_, multiples_, sums_, half_sums_;
+    std::vector<int32_t> paired_multiples_;
     std::vector<int16_t> shorts_;
     std::vector<float> short_scales_;
 };

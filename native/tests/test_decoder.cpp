@@ -241,9 +241,11 @@ std::vector<Doubles> decode_plainly(const Model& m, const std::vector<int64_t>& 
 
 // --- running the real one
 
-// Some tokens of sequence `sequence`, in a batch.
+// Some tokens of sequence `sequence`, in a batch; the last `outputs` of them are asked for.
 struct Chunk {
-    int sequence, count;
+    Chunk(int sequence, int count) : Chunk(sequence, count, count) {}
+    Chunk(int sequence, int count, int outputs) : sequence(sequence), count(count), outputs(outputs) {}
+    int sequence, count, outputs;
 };
 using Batch = std::vector<Chunk>;
 using Sequences = std::vector<std::vector<int64_t>>;
@@ -269,7 +271,7 @@ public:
     }
 
     void run(const Batch& batch) {
-        std::vector<int64_t> ids, slots, tables, contexts, starts{0}, positions;
+        std::vector<int64_t> ids, slots, tables, contexts, starts{0}, outputs{0}, positions;
         for (const Chunk& chunk : batch) {
             const int64_t* const table = tables_.data() + chunk.sequence * blocks_each_;
             for (int i = 0; i < chunk.count; ++i) {
@@ -281,10 +283,11 @@ public:
             tables.insert(tables.end(), table, table + blocks_each_);
             contexts.push_back(done_[chunk.sequence]);
             starts.push_back(static_cast<int64_t>(ids.size()));
+            outputs.push_back(outputs.back() + chunk.outputs);
         }
         std::vector<float> angles[kLayers];
         DecoderInput input{static_cast<int>(ids.size()), static_cast<int>(batch.size()), ids.data(), slots.data(),
-                           tables.data(), blocks_each_, contexts.data(), starts.data(), {}};
+                           tables.data(), blocks_each_, contexts.data(), starts.data(), outputs.data(), {}};
         for (int rotation = 0; rotation < kLayers; ++rotation) {
             for (const int64_t position : positions) {
                 for (int i = 0; i < model_.half(rotation); ++i) {
@@ -294,11 +297,11 @@ public:
             input.rotations.push_back({angles[rotation].data(), model_.half(rotation), model_.magnitude(rotation)});
         }
         if (change) change(input);
-        std::vector<float> out(ids.size() * model_.hidden, std::numeric_limits<float>::quiet_NaN());
+        std::vector<float> out(outputs.back() * model_.hidden, std::numeric_limits<float>::quiet_NaN());
         decoder_->forward(input, cache, out.data());
         auto from = out.begin();
         for (const Chunk& chunk : batch) {
-            const auto end = from + int64_t{chunk.count} * model_.hidden;
+            const auto end = from + int64_t{chunk.outputs} * model_.hidden;
             hidden[chunk.sequence].insert(hidden[chunk.sequence].end(), from, end);
             from = end;
         }
@@ -321,7 +324,7 @@ private:
     int64_t blocks_each_ = 0;
 
 public:
-    std::vector<std::vector<float>> hidden;  // of each sequence's tokens so far
+    std::vector<std::vector<float>> hidden;  // of each sequence's tokens so far that were asked for
     std::vector<uint8_t> memory;
     KvCache cache{};
     std::function<void(DecoderInput&)> change;  // of what a batch would be
@@ -460,6 +463,47 @@ TEST(decoder_long_context_is_the_same_when_it_is_shared) {
     }
 }
 
+// What is not asked for is not returned, and is in the cache all the same.
+TEST(decoder_returns_what_is_asked_for) {
+    for (const int window : {0, 20}) {
+        Options options{4, 2, 32, 16, window, 0.0f, true};
+        options.weights = Kind::q4_1;
+        const Model model(options);
+        const Sequences all = sequences({41, 101, 38, 61, 21, 300});
+        const std::vector<int> outputs{40, 1, 0, 60, 5, 1};
+        for (const Kernels* level : levels()) {
+            for (const int threads : {1, 3}) {
+                Session everything(model, *level, threads, KvKind::f16, all, 6);
+                Session some(model, *level, threads, KvKind::f16, all, 6);
+                Batch first, asked, nothing, rest;
+                for (int i = 0; i < static_cast<int>(all.size()); ++i) {
+                    const int count = static_cast<int>(all[i].size()) - 1, half = count / 2;
+                    nothing.push_back({i, half, 0});
+                    asked.push_back({i, count - half, std::min(outputs[i], count - half)});
+                    first.push_back({i, count});
+                    rest.push_back({i, 1});
+                }
+                everything.run(first);
+                some.run(nothing);
+                for (const auto& states : some.hidden) CHECK(states.empty(), level->name);
+                some.run(asked);
+                for (size_t i = 0; i < all.size(); ++i) {
+                    const int64_t count = int64_t{asked[i].outputs} * model.hidden;
+                    const std::vector<float>& states = everything.hidden[i];
+                    CHECK(same_bits(some.hidden[i], {states.end() - count, states.end()}), level->name, threads, i);
+                }
+                CHECK(some.memory == everything.memory, level->name, threads);
+                everything.run(rest);
+                some.run(rest);
+                for (size_t i = 0; i < all.size(); ++i) {
+                    const std::vector<float> last(some.hidden[i].end() - model.hidden, some.hidden[i].end());
+                    CHECK(same_bits(last, {everything.hidden[i].end() - model.hidden, everything.hidden[i].end()}), i);
+                }
+            }
+        }
+    }
+}
+
 TEST(decoder_logits) {
     const Model model({2, 1, 16, 16, 0, 0.0f, true});
     const std::vector<float> hidden = Random(1).normals(5 * model.hidden);
@@ -526,6 +570,8 @@ TEST(decoder_refuses_wrong_input) {
         wrong[1] = value;
         CHECK(refuses([&](DecoderInput& input) { input.block_tables = wrong.data(); }), value);
         CHECK(refuses([&](DecoderInput& input) { input.query_start = wrong.data(); }), value);
+        CHECK(refuses([&](DecoderInput& input) { input.output_start = wrong.data(); }), value);
+        CHECK(refuses([&](DecoderInput& input) { input.output_start = wrong.data() + 1; }), value);
         CHECK(refuses([&](DecoderInput& input) { input.context_lens = wrong.data() + 1; }), value);
         wrong[1] = 0;
     }

@@ -106,7 +106,7 @@ void check_product(const Setup& setup, const std::shared_ptr<const Matrix>& matr
             double total = bias.empty() ? 0.0 : bias[first_column + column], size = std::fabs(total);
             for (int64_t k = 0, at = int64_t{row} * columns; k < columns; ++k, ++at) {
                 const double value =
-                    quantised   ? double{view.scales[at / kBlock]} * view.quants[at]
+                    quantised   ? double{view.row_scales[row]} * view.multiples[at / kBlock] * view.quants[at]
                     : shortened ? double{view.short_scales[row * short_runs(columns) + k / kRun]} * view.shorts[at]
                                 : view.values[at];
                 total += value * weights[k];

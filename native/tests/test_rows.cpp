@@ -240,16 +240,25 @@ TEST(row_draw_from_nothing) {
 struct Quantised {
     std::vector<int8_t> quants;
     std::vector<int16_t> wide;
-    std::vector<float> scales, sums, half_sums;
+    float row_scale = 0.0f;
+    std::vector<float> multiples;
+    std::vector<int32_t> paired_multiples;
+    std::vector<float> sums, half_sums;
+
+    double scale(size_t i) const { return double{row_scale} * multiples[i / kBlock]; }
 };
 
 Quantised quantise(const Kernels& level, const std::vector<float>& x) {
-    const size_t size = x.size();
-    Quantised out{std::vector<int8_t>(size), std::vector<int16_t>(size), std::vector<float>(size / kBlock),
-                  std::vector<float>(size / kBlock), std::vector<float>(size / kBlock * 2)};
+    const size_t size = x.size(), blocks = size / kBlock;
+    Quantised out;
+    out.quants.resize(size);
+    out.wide.resize(size);
+    for (auto* floats : {&out.multiples, &out.sums}) floats->resize(blocks);
+    out.half_sums.resize(2 * blocks);
+    out.paired_multiples.resize(blocks);
     level.quantize(x.data(), static_cast<int>(size),
-                   {out.quants.data(), level.reads_wide_quants ? out.wide.data() : nullptr, out.scales.data(),
-                    out.sums.data(), out.half_sums.data()});
+                   {out.quants.data(), level.reads_wide_quants ? out.wide.data() : nullptr, &out.row_scale,
+                    out.multiples.data(), out.paired_multiples.data(), out.sums.data(), out.half_sums.data()});
     return out;
 }
 
@@ -257,36 +266,46 @@ TEST(row_quantize) {
     for (const Kernels* level : levels()) {
         std::vector<float> x = Random(3).normals(8 * kBlock, 2.0f);
         std::fill(x.begin(), x.begin() + kBlock, 0.0f);
-        for (int i = kBlock; i < 2 * kBlock; ++i) x[i] *= 1e30f;
+        for (int i = kBlock; i < 2 * kBlock; ++i) x[i] *= 100.0f;
+        for (int i = 2 * kBlock; i < 3 * kBlock; ++i) x[i] *= 1e-6f;
         const Quantised out = quantise(*level, x);
         const int order[] = {0, 2, 1, 3};
         for (int i = 0; i < 8 * kBlock; ++i) {
-            const double scale = out.scales[i / kBlock], error = std::fabs(x[i] - scale * out.quants[i]);
-            CHECK(error <= scale * 0.50001, level->name, i, x[i]);
+            CHECK(std::fabs(x[i] - out.scale(i) * out.quants[i]) <= out.scale(i) * 0.50001, level->name, i, x[i]);
             CHECK(out.quants[i] >= -127, level->name, i);
             if (level->reads_wide_quants) CHECK(out.wide[i] == out.quants[i / 4 * 4 + order[i % 4]], level->name, i);
         }
+        const auto [low, high] = std::minmax_element(x.begin(), x.end());
+        const float row_peak = std::max(-*low, *high);
         for (int block = 0; block < 8; ++block) {
-            float sums[2] = {0.0f, 0.0f};
-            for (int i = 0; i < kBlock; ++i) sums[i / 16] += out.quants[block * kBlock + i];
-            CHECK(out.sums[block] == out.scales[block] * (sums[0] + sums[1]), level->name, block);
-            CHECK(out.half_sums[2 * block] == out.scales[block] * sums[0], level->name, block);
-            CHECK(out.half_sums[2 * block + 1] == out.scales[block] * sums[1], level->name, block);
+            float sums[2] = {0.0f, 0.0f}, peak = 0.0f;
+            for (int i = 0; i < kBlock; ++i) {
+                sums[i / 16] += out.quants[block * kBlock + i];
+                peak = std::max(peak, std::fabs(x[block * kBlock + i]));
+            }
+            const float multiple = out.multiples[block];
+            // No more than one above what the largest element needs.
+            CHECK(std::fabs(multiple - peak / row_peak * kMostMultiple) <= 1.001f, level->name, block, multiple);
+            CHECK(out.paired_multiples[block] == static_cast<int>(multiple) * 0x10001, level->name, block);
+            CHECK(out.sums[block] == multiple * (sums[0] + sums[1]), level->name, block);
+            CHECK(out.half_sums[2 * block] == multiple * sums[0], level->name, block);
+            CHECK(out.half_sums[2 * block + 1] == multiple * sums[1], level->name, block);
         }
+        CHECK(out.multiples[0] == 0.0f && out.multiples[1] == kMostMultiple && out.multiples[2] == 1.0f, level->name);
     }
 }
 
 TEST(row_quantize_numbers_near_zero) {
     for (const Kernels* level : levels()) {
-        for (const float tiny : {1e-45f, 1e-40f, 1e-37f, 1e-30f}) {
+        for (const float tiny : {1e-45f, 1e-40f, 1e-37f, 1e-31f, 1e-30f}) {
             std::vector<float> x(kBlock, 0.0f);
             x[3] = tiny;
             x[20] = -tiny / 2.0f;
             const Quantised out = quantise(*level, x);
             for (int i = 0; i < kBlock; ++i) {
                 // Half a step, or all of what is too small to have steps.
-                const float allowed = tiny / 127.0f * 0.51f + 1e-35f;
-                CHECK(std::fabs(x[i] - out.scales[0] * out.quants[i]) <= allowed, level->name, tiny, i);
+                const float allowed = tiny / 127.0f * 0.51f + (tiny > 2e-31f ? 0.0f : 2e-31f);
+                CHECK(std::fabs(x[i] - out.scale(i) * out.quants[i]) <= allowed, level->name, tiny, i);
             }
             CHECK(std::isfinite(out.sums[0]) && std::isfinite(out.half_sums[1]), level->name, tiny, out.sums[0]);
         }
@@ -296,14 +315,14 @@ TEST(row_quantize_numbers_near_zero) {
 TEST(row_quantize_poison) {
     for (const Kernels* level : levels()) {
         for (const float poison : {kNan, -kNan, kInfinity, -kInfinity}) {
-            for (int at = 0; at < kBlock; ++at) {
+            for (int at = 0; at < 2 * kBlock; ++at) {
                 std::vector<float> x = Random(4).normals(2 * kBlock);
-                const Quantised clean = quantise(*level, x);
                 x[at] = poison;
                 const Quantised out = quantise(*level, x);
-                CHECK(std::isnan(out.scales[0]) && std::isnan(out.sums[0]), level->name, poison, at);
-                CHECK(std::isnan(out.half_sums[0]) && std::isnan(out.half_sums[1]), level->name, poison, at);
-                CHECK(out.scales[1] == clean.scales[1] && out.sums[1] == clean.sums[1], level->name, poison, at);
+                CHECK(std::isnan(out.row_scale), level->name, poison, at);
+                for (const float multiple : out.multiples) {
+                    CHECK(multiple >= 0.0f && multiple <= kMostMultiple, level->name, poison, at, multiple);
+                }
             }
         }
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -40,9 +42,13 @@ class MadeUpModel:
         """[blocks, 4 tokens, 2 layers, keys and values]: a token leaves a number in each."""
         return memory.view(torch.float32).permute(0, 3, 1, 2)
 
-    def forward(self, token_ids: torch.Tensor, batch: AttentionBatch, kv: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, token_ids: torch.Tensor, batch: AttentionBatch, kv: torch.Tensor, output_start: Sequence[int]
+    ) -> torch.Tensor:
         kv[batch.slot_mapping // 4, batch.slot_mapping % 4] = self._by_token[token_ids, :1, None]
-        return self._by_token[token_ids] + self._by_position[batch.positions]
+        hidden = self._by_token[token_ids] + self._by_position[batch.positions]
+        counts = [end - start for start, end in pairwise(output_start)]
+        return torch.cat([hidden[end - count : end] for end, count in zip(batch.query_start[1:], counts, strict=True)])
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """In memory that the next call uses again, as a decoder may."""
@@ -98,8 +104,8 @@ def test_prompt_logprobs_are_those_of_the_model() -> None:
     ids = prompt(30)
     steps = Steps(budget=1000)
     entries = owed(steps.run(request("a", ids, prompt_logprobs=1))["a", 0])
-    batch = SimpleNamespace(positions=torch.arange(30), slot_mapping=torch.arange(30))
-    expected = steps.model.forward(torch.tensor(ids), batch, torch.empty(8, 4, 2, 2)).log_softmax(-1)
+    batch = SimpleNamespace(positions=torch.arange(30), slot_mapping=torch.arange(30), query_start=[0, 30])
+    expected = steps.model.forward(torch.tensor(ids), batch, torch.empty(8, 4, 2, 2), [0, 30]).log_softmax(-1)
     assert [entry.token_id for entry in entries] == ids[1:]
     for position, entry in enumerate(entries):
         assert entry.logprob == pytest.approx(expected[position, ids[position + 1]].item(), abs=1e-5)

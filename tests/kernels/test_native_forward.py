@@ -99,6 +99,7 @@ def batch(contexts: tuple[int, ...], counts: tuple[int, ...], ids: NDArray[np.in
         "block_tables": table,
         "context_lens": np.array(contexts),
         "query_start": np.cumsum([0, *counts]),
+        "output_start": np.cumsum([0, *counts]),
         "hidden": np.empty((tokens, HIDDEN), np.float32),
     }
 
@@ -185,6 +186,9 @@ def test_a_batch_that_is_refused(library: ModuleType, name: str, value: int, mes
         ({"angles": [], "magnitudes": []}, "rotation is missing"),
         ({"magnitudes": []}, "magnitude"),
         ({"query_start": np.array([0, 12])}, "query_start"),
+        ({"output_start": np.array([0, 12])}, "output_start"),
+        ({"output_start": np.array([0, 6, 12])}, "more tokens are asked for"),
+        ({"output_start": np.array([0, 1, 2])}, "hidden must be"),
     ],
 )
 def test_arrays_that_are_refused(library: ModuleType, changes: dict[str, Any], message: str) -> None:

@@ -57,9 +57,11 @@ def linear(library: ModuleType, pool: Any, parts: list[Any], x: NDArray[np.float
 
 
 def rounded(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`x` as integer weights see it: 8 bits and a scale for each 32."""
+    """`x` as integer weights see it: 8 bits and a scale for each 32, which is a multiple of the row's, rounded up."""
     groups = x.reshape(len(x), -1, GROUP)
-    scales = np.abs(groups).max(-1, keepdims=True) / np.float32(127)
+    peaks = np.abs(groups).max(-1, keepdims=True)
+    row_scales = peaks.max(1, keepdims=True) / np.float32(127 * 16383)
+    scales = np.ceil(np.minimum(peaks / row_scales / np.float32(127), 16383)) * row_scales
     return (np.rint(groups / scales) * scales).reshape(x.shape).astype(np.float32)
 
 

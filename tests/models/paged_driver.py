@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,12 @@ class PagedDriver:
         self._tables: dict[int, list[int]] = {}
         self._lengths: dict[int, int] = {}
 
-    def step(self, chunks: Sequence[tuple[int, Sequence[int]]]) -> dict[int, Tensor]:
-        """Append to each sequence its next tokens, all in one batch. Returns the logits of all of them."""
+    def step(
+        self, chunks: Sequence[tuple[int, Sequence[int]]], outputs: Mapping[int, int] | None = None
+    ) -> dict[int, Tensor]:
+        """Append to each sequence its next tokens, all in one batch. Returns the logits of all of them or, with
+        `outputs`, of so many of each sequence's, the last ones.
+        """
         chunks = sorted(chunks, key=lambda chunk: len(chunk[1]) > 1)
         positions, slots, query_start = [], [], [0]
         for sequence, ids in chunks:
@@ -101,10 +106,13 @@ class PagedDriver:
             num_decodes=sum(len(ids) == 1 for _, ids in chunks),
         )
         token_ids = torch.tensor([token for _, ids in chunks for token in ids])
-        logits = self.model.logits(self.model.forward(token_ids, batch, self.kv)).clone()
+        starts = None
+        if outputs is not None:
+            starts = list(accumulate((outputs[sequence] for sequence, _ in chunks), initial=0))
+        logits = self.model.logits(self.model.forward(token_ids, batch, self.kv, starts)).clone()
         return {
             sequence: logits[begin:end]
-            for (sequence, _), begin, end in zip(chunks, query_start, query_start[1:], strict=False)
+            for (sequence, _), (begin, end) in zip(chunks, pairwise(starts or query_start), strict=True)
         }
 
     def greedy(self, prompt: Sequence[int], count: int, sequence: int = 0) -> list[int]:

@@ -86,6 +86,22 @@ def test_mixed_batches(tiny, load_model):
         torch.testing.assert_close(torch.cat(logits[sequence]), tiny.logits(ids), atol=1e-4, rtol=0)
 
 
+def test_only_what_is_asked_for(tiny, load_model):
+    """The last tokens of some sequences, none of others; what is not asked for is in the cache all the same."""
+    driver = PagedDriver(load_model(tiny.path), seed=2)
+    prompts = {0: random_ids(40, 1), 1: random_ids(28, 2), 2: random_ids(23, 3)}
+    expected = {sequence: tiny.logits(ids) for sequence, ids in prompts.items()}
+    assert all(
+        len(rows) == 0
+        for rows in driver.step([(n, ids[:9]) for n, ids in prompts.items()], {0: 0, 1: 0, 2: 0}).values()
+    )
+    rest = driver.step([(n, ids[9:-1]) for n, ids in prompts.items()], {0: 1, 1: 0, 2: 13})
+    last = driver.step([(n, ids[-1:]) for n, ids in prompts.items()], {0: 1, 1: 1, 2: 0})
+    for rows, sequence, end in [(rest[0], 0, -1), (rest[2], 2, -1), (last[0], 0, 40), (last[1], 1, 28)]:
+        torch.testing.assert_close(rows, expected[sequence][:end][-len(rows) :], atol=1e-4, rtol=0)
+    assert [len(rest[1]), len(last[2])] == [0, 0]
+
+
 def test_no_rows_give_no_logits(tiny_model, load_model):
     model = load_model(tiny_model("llama").path)
 

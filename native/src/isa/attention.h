@@ -285,7 +285,7 @@ inline float convert_head(const float* x, int head_dim, KvKind kind, Put put) {
         });
         const float peak = highest(most);
         scale = peak / 127.0f + sum(poison);
-        const Floats inverse = splat(quant_factor(peak));
+        const Floats inverse = splat(quant_factor(peak, 127.0f));
         for (int i = 0; i < head_dim; i += kLanes) {
             const int count = head_dim - i < kLanes ? head_dim - i : kLanes;
             int8_t bytes[kLanes];

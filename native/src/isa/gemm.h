@@ -27,6 +27,7 @@ inline void write(const GemmTarget& target, int row, int v, Floats result) {
     }
 }
 
+// Of `Rows` rows. Those of integer weights are in units of their row's scale.
 template <int Rows>
 struct Sums {
     Floats part[Rows][kPanelVectors];
@@ -37,6 +38,12 @@ struct Sums {
     void write_to(const GemmTarget& target, int row) const {
         unrolled<Rows>([&](auto r) {
             unrolled<kPanelVectors>([&](auto v) { write(target, row + r, v, part[r][v]); });
+        });
+    }
+    void scale_and_write_to(const GemmTarget& target, int row, const float* row_scales) const {
+        unrolled<Rows>([&](auto r) {
+            const Floats scale = splat_from(row_scales + row + r);
+            unrolled<kPanelVectors>([&](auto v) { write(target, row + r, v, mul(part[r][v], scale)); });
         });
     }
 };
@@ -211,19 +218,21 @@ template <Kind K, int Rows, class Block>
     constexpr bool kHalves = K == Kind::q6_k;
     const int64_t columns = x.columns, blocks = columns / kBlock;
     const int64_t first = row * columns + index * kBlock, at = row * blocks + index;
-    const float* const row_scales = x.scales + at;
+    const float* const multiples = x.multiples + at;
+    const int32_t* const paired_multiples = x.paired_multiples + at;
     const float* const row_sums = kHalves ? x.half_sums + 2 * at : x.sums + at;
     using Sum = Dot<quant_bits(K)>;
     Sum dots[Rows][kPanelVectors];
     const auto finish = [&](auto half) {
-        unrolled<kPanelVectors>([&](auto v) {
-            const Scales& scales = block.scales(v);
-            unrolled<Rows>([&](auto r) {
-                const Floats scale = splat_from(row_scales + r * blocks);
-                const Floats sum = splat_from(row_sums + (kHalves ? 2 * r * blocks + half : r * blocks));
+        Scales scales[kPanelVectors];
+        unrolled<kPanelVectors>([&](auto v) { scales[v] = block.scales(v); });
+        unrolled<Rows>([&](auto r) {
+            const Floats sum = splat_from(row_sums + (kHalves ? 2 * r * blocks + half : r * blocks));
+            unrolled<kPanelVectors>([&](auto v) {
+                const Floats dot = dots[r][v].total(multiples + r * blocks, paired_multiples + r * blocks);
                 Floats& total = sums.part[r][v];
-                total = fma(mul(to_floats(dots[r][v].total()), scale), scales.scale[half], total);
-                total = fma(sum, scales.minimum[half], total);
+                total = fma(dot, scales[v].scale[half], total);
+                total = fma(sum, scales[v].minimum[half], total);
                 if (kHalves) dots[r][v] = Sum{};
             });
         });
@@ -247,7 +256,7 @@ inline void few_rows(const uint8_t* panel, const ActivationRows& x, int row, int
         Sums<Rows> sums;
         PanelReader<K> reader(panel);
         for (int index = 0; index < x.columns / kBlock; ++index) add_block<K>(reader.block(index), x, row, index, sums);
-        sums.write_to(target, row);
+        sums.scale_and_write_to(target, row, x.row_scales);
     }
     if constexpr (Rows > 1) {
         if (row < end) few_rows<K, smaller_tile(Rows)>(panel, x, row, end, target);
@@ -287,7 +296,8 @@ inline void many_rows(const uint8_t* panel, const ActivationRows& x, int begin, 
         add_blocks<K, Rows>(unpacked, count, x, begin, end, index, sums);
     }
     for (int row = begin; row < end; ++row) {
-        unrolled<kPanelVectors>([&](auto v) { write(target, row, v, sums[row - begin][v]); });
+        const Floats scale = splat_from(x.row_scales + row);
+        unrolled<kPanelVectors>([&](auto v) { write(target, row, v, mul(sums[row - begin][v], scale)); });
     }
 }
 

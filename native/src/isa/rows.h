@@ -93,21 +93,31 @@ inline void scale_row(float* x, float factor, int size) {
     each_vector(size, [&](int i, auto get, auto put) { put(x + i, mul(get(x + i), splat(factor))); });
 }
 
-// What brings numbers up to `peak` in size to -most ... most. Those too small for its float32 count as zeros, and so
-// does NaN: the poison in the scale stands for it.
-inline float quant_factor(float peak, float most = 127.0f) { return peak > 1e-35f ? most / peak : 0.0f; }
+// What brings numbers up to `peak` in size to -most ... most. Those too small for its float32, or for that of its
+// inverse, count as zeros, and so does NaN: the poison in the scale stands for it.
+inline float quant_factor(float peak, float most) { return peak > 1e-31f ? most / peak : 0.0f; }
 
 inline void quantize(const float* x, int size, const QuantisedRow& out) {
-    int8_t* quants = out.quants;
-    for (int block = 0; block < size / kBlock; ++block, x += kBlock, quants += kBlock) {
-        Floats most = zero(), poison = zero();
-        for (int i = 0; i < kBlock; i += kLanes) {
+    float row_peak = 0.0f;
+    Floats poison = zero();
+    for (int block = 0; block < size / kBlock; ++block) {
+        Floats most = zero();
+        for (int i = block * kBlock; i < (block + 1) * kBlock; i += kLanes) {
             most = max(most, abs(load(x + i)));
             poison = fma(load(x + i), zero(), poison);  // 0, or NaN where a value is not finite
         }
         const float peak = highest(most);
-        const Floats inverse = splat(quant_factor(peak));
-        const float scale = peak / 127.0f + sum(poison);
+        out.multiples[block] = peak;  // for now
+        row_peak = peak > row_peak ? peak : row_peak;
+    }
+    const float most_steps = 127.0f * kMostMultiple, steps = quant_factor(row_peak, most_steps);
+    *out.row_scale = row_peak / most_steps + sum(poison);
+
+    int8_t* quants = out.quants;
+    for (int block = 0; block < size / kBlock; ++block, x += kBlock, quants += kBlock) {
+        const float wanted = std::ceil(out.multiples[block] * (steps / 127.0f));
+        const int multiple = wanted >= kMostMultiple ? kMostMultiple : wanted > 0.0f ? static_cast<int>(wanted) : 0;
+        const Floats inverse = splat(multiple ? steps / static_cast<float>(multiple) : 0.0f);
         float halves[2];
         for (int half = 0; half < 2; ++half) {
             Floats total = zero();
@@ -118,10 +128,12 @@ inline void quantize(const float* x, int size, const QuantisedRow& out) {
             }
             halves[half] = sum(total);
         }
-        out.scales[block] = scale;
-        out.sums[block] = scale * (halves[0] + halves[1]);
-        out.half_sums[2 * block] = scale * halves[0];
-        out.half_sums[2 * block + 1] = scale * halves[1];
+        const float factor = static_cast<float>(multiple);
+        out.multiples[block] = factor;
+        out.paired_multiples[block] = multiple << 16 | multiple;
+        out.sums[block] = factor * (halves[0] + halves[1]);
+        out.half_sums[2 * block] = factor * halves[0];
+        out.half_sums[2 * block + 1] = factor * halves[1];
     }
     if (out.wide_quants) {
         for (int quad = 0; quad < size; quad += 4) {

@@ -142,10 +142,11 @@ struct Dot {
             shorts = _mm256_setzero_si256();
         }
     }
-    Ints total() const { return ints; }
+    Floats total(const float* multiple, const int32_t*) const { return mul(to_floats(ints), splat_from(multiple)); }
 };
 
-// A whole block of 4 bits fits: the sums are widened once, and no register is taken for wider ones.
+// A whole block of 4 bits fits: the sums are widened once, which is where they are multiplied, and no register is taken
+// for wider ones.
 template <>
 struct Dot<4> {
     __m256i shorts = _mm256_setzero_si256();
@@ -154,7 +155,10 @@ struct Dot<4> {
     void step(Bytes weights, Bytes x) {
         shorts = keep_order(_mm256_add_epi16(shorts, _mm256_maddubs_epi16(weights, x)));
     }
-    Ints total() const { return widen(shorts); }
+    Floats total(const float*, const int32_t* paired_multiple) const {
+        const __m256i both = _mm256_set1_epi32(*paired_multiple);
+        return to_floats(_mm256_madd_epi16(shorts, both));
+    }
 };
 
 // Whole bytes are multiplied as 16 bits, those of even places and those of odd places apart.
@@ -174,7 +178,7 @@ struct Dot<8> {
         ints = add_in_place(ints, even);
         ints = add_in_place(ints, odd);
     }
-    Ints total() const { return ints; }
+    Floats total(const float* multiple, const int32_t*) const { return mul(to_floats(ints), splat_from(multiple)); }
 };
 
 }  // namespace headrace::avx2

@@ -108,7 +108,7 @@ struct Dot {
     static Bytes input(const int8_t* quants, const int16_t*, int64_t at) { return splat_quad(quants + at); }
     template <int Step>
     void step(Bytes weights, Bytes x) { ints = _mm512_dpbusd_epi32(ints, weights, x); }
-    Ints total() const { return ints; }
+    Floats total(const float* multiple, const int32_t*) const { return mul(to_floats(ints), splat_from(multiple)); }
 };
 
 #else
@@ -133,7 +133,7 @@ inline Ints widen(__m512i shorts) { return _mm512_madd_epi16(shorts, _mm512_set1
 // As in simd_avx2.h: pairs are summed in 16 bits, as many as cannot overflow.
 template <int Bits>
 struct Dot {
-    static constexpr int kSafeSteps = Bits == 4 ? 8 : Bits == 5 ? 4 : 2;
+    static constexpr int kSafeSteps = Bits == 5 ? 4 : 2;
     __m512i shorts = _mm512_setzero_si512();
     __m512i ints = _mm512_setzero_si512();
     static Bytes input(const int8_t* quants, const int16_t*, int64_t at) { return splat_quad(quants + at); }
@@ -145,7 +145,21 @@ struct Dot {
             shorts = _mm512_setzero_si512();
         }
     }
-    Ints total() const { return ints; }
+    Floats total(const float* multiple, const int32_t*) const { return mul(to_floats(ints), splat_from(multiple)); }
+};
+
+// As in simd_avx2.h: a whole block of 4 bits fits.
+template <>
+struct Dot<4> {
+    __m512i shorts = _mm512_setzero_si512();
+    static Bytes input(const int8_t* quants, const int16_t*, int64_t at) { return splat_quad(quants + at); }
+    template <int Step>
+    void step(Bytes weights, Bytes x) {
+        shorts = keep_order(_mm512_add_epi16(shorts, _mm512_maddubs_epi16(weights, x)));
+    }
+    Floats total(const float*, const int32_t* paired_multiple) const {
+        return to_floats(_mm512_madd_epi16(shorts, _mm512_set1_epi32(*paired_multiple)));
+    }
 };
 
 // Whole bytes are multiplied as 16 bits, those of even places and those of odd places apart.
@@ -165,7 +179,7 @@ struct Dot<8> {
         ints = add_in_place(ints, even);
         ints = add_in_place(ints, odd);
     }
-    Ints total() const { return ints; }
+    Floats total(const float* multiple, const int32_t*) const { return mul(to_floats(ints), splat_from(multiple)); }
 };
 
 #endif

@@ -169,7 +169,8 @@ inline Ints add_pairs(Ints sum, Bytes a, Bytes b) {
 
 // Sums of products of unsigned weights of so many bits with signed bytes, four neighbours to a lane; exact for the 8
 // steps of a block. `Step` counts the calls since the sum began. `input` takes four elements from either of the forms
-// in which a row is quantised.
+// in which a row is quantised, `total` the multiple of the row's block in either of its forms: it returns the sums times
+// that.
 template <int Bits>
 struct Dot {
     Ints ints{};
@@ -182,7 +183,7 @@ struct Dot {
             ints.lane[i] += total;
         }
     }
-    Ints total() const { return ints; }
+    Floats total(const float* multiple, const int32_t*) const { return mul(to_floats(ints), splat_from(multiple)); }
 };
 
 }  // namespace headrace::HEADRACE_ISA

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,17 +43,18 @@ class Runner:
         try:
             self._kv_cache.copy_blocks(plan.block_copies)
             batch = build_batch(plan, self._kv_cache.layout.block_size, self._device)
-            hidden = self._model.forward(batch.token_ids, batch.attention, self._kv_view)
+            outputs = list(accumulate(map(_outputs_of, batch.rows), initial=0))
+            hidden = self._model.forward(batch.token_ids, batch.attention, self._kv_view, outputs)
         finally:
             if filling is not None:
                 masks = filling.result()  # whatever came of the step, nobody reads the grammars any more
         sampling = [index for index, row in enumerate(batch.rows) if row.samples]
         if masks is not None:
             masks = masks.placed({batch.plan_index[index]: place for place, index in enumerate(sampling)})
-        results = self._sample(batch, hidden, sampling, masks)
+        results = self._sample(batch, hidden, outputs, sampling, masks)
         for index, row in enumerate(batch.rows):
             if (owed_from := row.prompt_logprobs_from) is not None:
-                chunk = hidden[batch.attention.query_start[index] : batch.attention.query_start[index + 1]]
+                chunk = hidden[outputs[index] : outputs[index + 1]]
                 try:
                     entries = self._prompt_logprobs(row, owed_from, chunk)
                     results[index] = replace(results[index], prompt_logprobs=entries)
@@ -70,15 +72,21 @@ class Runner:
         self._kv_cache.scrub({block for row in rows for block in row.block_table})
 
     def _sample(
-        self, batch: Batch, hidden: torch.Tensor, sampling: Sequence[int], masks: TokenMasks | None
+        self,
+        batch: Batch,
+        hidden: torch.Tensor,
+        outputs: Sequence[int],
+        sampling: Sequence[int],
+        masks: TokenMasks | None,
     ) -> list[RowResult]:
-        """A result for each row of the batch; `sampling` are the indices of those that get a token."""
+        """A result for each row of the batch. `outputs[b]` is where the hidden states of row b begin, `sampling` are
+        the indices of the rows that get a token.
+        """
         results = [RowResult()] * len(batch.rows)
         if not sampling:
             return results
-        ends = batch.attention.query_start[1:]
-        last_tokens = [ends[index] - 1 for index in sampling]
-        if len(last_tokens) < len(hidden):
+        if len(sampling) < len(hidden):
+            last_tokens = [outputs[index + 1] - 1 for index in sampling]
             hidden = hidden[torch.tensor(last_tokens, device=self._device)]
         rows = [batch.rows[index] for index in sampling]
         sampled = self._sampler.sample(self._model.logits(hidden), rows, masks)
@@ -103,3 +111,8 @@ class Runner:
             logits = self._model.logits(hidden[first : first + len(targets)])
             entries += self._sampler.prompt_logprobs(logits, targets, count)
         return entries
+
+
+def _outputs_of(row: PlanRow) -> int:
+    """Of how many of its tokens, the last ones, the hidden states are needed."""
+    return len(row.token_ids) if row.prompt_logprobs_from is not None else int(row.samples)

@@ -136,11 +136,13 @@ class ForwardPass(Protocol):
         block_tables: Array,
         context_lens: Array,
         query_start: Array,
+        output_start: Array,
         kv: PagedCache,
         hidden: Array,
     ) -> None:
-        """Run a batch as described by `AttentionBatch`, all of it int64; fill `hidden`, float32 [T, hidden].
+        """Run a batch as described by `AttentionBatch`, all of it int64; fill `hidden`, float32 [R, hidden].
 
+        Of the tokens of sequence b, the last `output_start[b + 1] - output_start[b]` are asked for, R in all.
         `angles`: for each rotary embedding float32 [T, R / 2], in radians, R being the dimensions of a head that turn;
         its entry of `magnitudes` multiplies cosine and sine. Releases the GIL.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -75,10 +76,14 @@ class Decoder(Protocol[KvView]):
         """What `forward` takes as its KV cache: a view on `memory`, uint8 [blocks, layers, 2, layout.block_bytes]."""
         ...
 
-    def forward(self, token_ids: Tensor, batch: AttentionBatch, kv: KvView) -> Tensor:
+    def forward(
+        self, token_ids: Tensor, batch: AttentionBatch, kv: KvView, output_start: Sequence[int] | None = None
+    ) -> Tensor:
         """Run `token_ids` (int64 [T]) and write their keys and values into `kv`.
 
-        Returns the normalised hidden states [T, hidden_size], which the next call may overwrite.
+        Of the tokens of sequence b, the hidden states of the last `output_start[b + 1] - output_start[b]` are asked
+        for; without an `output_start`, those of all. Returns them, normalised, [R, hidden_size], from
+        `output_start[b]` on those of sequence b. The next call may overwrite them.
         """
         ...
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -114,8 +116,11 @@ class NativeDecoder:
     def kv_view(self, memory: Tensor, layout: KvLayout) -> PagedCache:
         return self._kernels.paged_cache(memory, self._cache_shape(layout.block_size, layout.dtype))
 
-    def forward(self, token_ids: Tensor, batch: AttentionBatch, kv: PagedCache) -> Tensor:
-        hidden = self._hidden.take(len(token_ids))
+    def forward(
+        self, token_ids: Tensor, batch: AttentionBatch, kv: PagedCache, output_start: Sequence[int] | None = None
+    ) -> Tensor:
+        output_start = output_start or batch.query_start
+        hidden = self._hidden.take(output_start[-1])
         self._pass.forward(
             token_ids.numpy(),
             [rotary.angles(batch.positions).numpy() for rotary in self._rotaries],
@@ -124,6 +129,7 @@ class NativeDecoder:
             batch.block_tables.numpy(),
             batch.context_lens.numpy(),
             np.array(batch.query_start, dtype=np.int64),
+            np.array(output_start, dtype=np.int64),
             kv,
             hidden.numpy(),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -91,7 +92,13 @@ class TorchDecoder:
         return [LayerKV(keys=layer[:, 0], values=layer[:, 1]) for layer in layers]
 
     @torch.inference_mode()
-    def forward(self, token_ids: Tensor, batch: AttentionBatch, kv: Sequence[LayerKV]) -> Tensor:
+    def forward(
+        self,
+        token_ids: Tensor,
+        batch: AttentionBatch,
+        kv: Sequence[LayerKV],
+        output_start: Sequence[int] | None = None,
+    ) -> Tensor:
         ops = self._ops
         block_size = kv[0].keys.shape[1]
         rotations = {rope: rotary.rotation(batch.positions, self.dtype) for rope, rotary in self._rotaries.items()}
@@ -110,6 +117,9 @@ class TorchDecoder:
             branch = ops.linear(x, weights.gate_up, weights.gate_up_bias)
             branch = ops.linear(self._gate(branch), weights.down, weights.down_bias)
             branch = self._leave(branch, weights.mlp_output_norm)
+        if output_start is not None and output_start[-1] < len(token_ids):
+            outputs = _outputs(batch.query_start, output_start).to(self.device)
+            branch, residual = None if branch is None else branch[outputs], residual[outputs]
         return self._enter(branch, residual, self._final_norm)
 
     @torch.inference_mode()
@@ -146,3 +156,9 @@ class TorchDecoder:
 
     def _leave(self, branch: Tensor, norm: Tensor | None) -> Tensor:
         return branch if norm is None else self._ops.rms_norm(branch, norm, self.spec.norm_eps)
+
+
+def _outputs(query_start: Sequence[int], output_start: Sequence[int]) -> Tensor:
+    """Indices, int64 [R], of the tokens that are asked for: of each sequence the last ones."""
+    counts = [end - start for start, end in pairwise(output_start)]
+    return torch.cat([torch.arange(end - count, end) for end, count in zip(query_start[1:], counts, strict=True)])
