@@ -15,25 +15,56 @@ namespace headrace::HEADRACE_ISA {
 constexpr int kGroupVectors = kKeyGroup / kLanes;
 constexpr float kNone = -INFINITY;
 
-// sums[r] = x[r][0:count] * matrix[0:count][0:16 * Blocks]. The matrix comes in parts of `lines` lines, each part as one
-// pointer for every 16 columns: a key group has its dimensions as lines, a group of values its tokens.
+// A matrix in parts of `lines` lines, each part as one pointer for every 16 columns: a key group has its dimensions as
+// lines, a group of values its tokens. `later` are the parts that will be read in the place of these next time.
+template <class Element>
+struct Parts {
+    const Element* const* now;
+    const Element* const* later;
+    int lines;
+    int line_stride;
+};
+
+// Asks for line `k` of two parts. Blocks lie far apart, so the machine does not see by itself what will be read; and it
+// forgets requests that come all at once, so they are made one by one, between the multiplications.
+template <class Element>
+inline void fetch(const Element* const* parts, int k, int offset) {
+    constexpr bool kLongLines = sizeof(Element) * kKeyGroup >= 64;  // as long as a line of the cache
+    if (kLongLines || k % 2 == 0) __builtin_prefetch(parts[0] + offset);
+    if (kLongLines || k % 2 == 1) __builtin_prefetch(parts[1] + offset);
+}
+
+// sums[r] = x[r][0:count] * matrix[0:count][0:16 * Blocks]
 template <int Rows, int Blocks, class Element>
-inline void multiply_tile(const float* x, int x_stride, const Element* const* parts, int lines, int line_stride,
-                          int count, float* sums, int sums_stride) {
+inline void multiply_tile(const float* x, int x_stride, Parts<Element> parts, int count, float* sums,
+                          int sums_stride) {
     constexpr int kVectors = Blocks * kGroupVectors;
     Floats totals[Rows][kVectors];
     unrolled<Rows>([&](auto r) { unrolled<kVectors>([&](auto v) { totals[r][v] = zero(); }); });
-    for (; count > 0; count -= lines, x += lines, parts += Blocks) {
-        const int here = count < lines ? count : lines;
+    for (; count > 0; count -= parts.lines, x += parts.lines, parts.now += Blocks, parts.later += Blocks) {
+        const int here = count < parts.lines ? count : parts.lines;
         for (int k = 0; k < here; ++k) {
-            Floats line[kVectors];
-            unrolled<kVectors>([&](auto v) {
-                line[v] = load(parts[v / kGroupVectors] + k * line_stride + v % kGroupVectors * kLanes);
-            });
-            unrolled<Rows>([&](auto r) {
-                const Floats value = splat_from(x + r * x_stride + k);
-                unrolled<kVectors>([&](auto v) { totals[r][v] = fma(value, line[v], totals[r][v]); });
-            });
+            if constexpr (Blocks == 2) fetch(parts.later, k, k * parts.line_stride);
+            const auto line = [&](auto v) {
+                return load(parts.now[v / kGroupVectors] + k * parts.line_stride + v % kGroupVectors * kLanes);
+            };
+            const auto value = [&](auto r) { return splat_from(x + r * x_stride + k); };
+            // What there is less of stays in registers beside the totals: all of it must fit.
+            if constexpr (Rows < kVectors) {
+                Floats values[Rows];
+                unrolled<Rows>([&](auto r) { values[r] = value(r); });
+                unrolled<kVectors>([&](auto v) {
+                    const Floats column = line(v);
+                    unrolled<Rows>([&](auto r) { totals[r][v] = fma(values[r], column, totals[r][v]); });
+                });
+            } else {
+                Floats lines[kVectors];
+                unrolled<kVectors>([&](auto v) { lines[v] = line(v); });
+                unrolled<Rows>([&](auto r) {
+                    const Floats row = value(r);
+                    unrolled<kVectors>([&](auto v) { totals[r][v] = fma(row, lines[v], totals[r][v]); });
+                });
+            }
         }
     }
     unrolled<Rows>([&](auto r) {
@@ -45,14 +76,14 @@ inline void multiply_tile(const float* x, int x_stride, const Element* const* pa
 constexpr int kFewRows = 3;
 
 template <int Blocks, int Rows = Blocks == 2 ? kFewRows : 2 * kFewRows, class Element>
-inline void multiply(int rows, const float* x, int x_stride, const Element* const* parts, int lines, int line_stride,
-                     int count, float* sums, int sums_stride) {
+inline void multiply(int rows, const float* x, int x_stride, const Parts<Element>& parts, int count, float* sums,
+                     int sums_stride) {
     for (; rows >= Rows; rows -= Rows, x += Rows * x_stride, sums += Rows * sums_stride) {
-        multiply_tile<Rows, Blocks>(x, x_stride, parts, lines, line_stride, count, sums, sums_stride);
+        multiply_tile<Rows, Blocks>(x, x_stride, parts, count, sums, sums_stride);
     }
     if constexpr (Rows > 1) {
         if (rows > 0) {
-            multiply<Blocks, Rows - 1>(rows, x, x_stride, parts, lines, line_stride, count, sums, sums_stride);
+            multiply<Blocks, Rows - 1>(rows, x, x_stride, parts, count, sums, sums_stride);
         }
     }
 }
@@ -158,15 +189,23 @@ inline void attend_as(const AttentionLayer& layer, const AttentionTask& task, fl
         const int64_t first = int64_t{tile} * kKeyTile;
         const int begin = keys_begin > first ? static_cast<int>(keys_begin - first) / kKeyGroup * kKeyGroup : 0;
         const int end = keys_end - first < kKeyTile ? static_cast<int>(keys_end - first) : kKeyTile;
+        const auto later_than = [&](int64_t position) {
+            return position + kKeyTile < keys_end ? position + kKeyTile : position;
+        };
         // Scores of keys before `begin` and after `end` are not written, and masked below.
         for (int key = begin; key < end; key += kKeyGroup) {
-            const Element* const groups[2] = {cached.key_group(first + key),
-                                              key + kKeyGroup < end ? cached.key_group(first + key + kKeyGroup) : nullptr};
+            const int64_t at = first + key;
+            const Element* const groups[2] = {cached.key_group(at),
+                                              key + kKeyGroup < end ? cached.key_group(at + kKeyGroup) : nullptr};
             if (rows <= kFewRows && groups[1]) {
-                multiply<2>(rows, queries, width, groups, head_dim, kKeyGroup, head_dim, scores + key, kKeyTile);
+                const Element* const later[2] = {cached.key_group(later_than(at)),
+                                                 cached.key_group(later_than(at + kKeyGroup))};
+                multiply<2>(rows, queries, width, Parts<Element>{groups, later, head_dim, kKeyGroup}, head_dim,
+                            scores + key, kKeyTile);
                 key += kKeyGroup;
             } else {
-                multiply<1>(rows, queries, width, groups, head_dim, kKeyGroup, head_dim, scores + key, kKeyTile);
+                multiply<1>(rows, queries, width, Parts<Element>{groups, groups, head_dim, kKeyGroup}, head_dim,
+                            scores + key, kKeyTile);
             }
         }
         if constexpr (sizeof(Element) == 1) {
@@ -195,9 +234,10 @@ inline void attend_as(const AttentionLayer& layer, const AttentionTask& task, fl
             }
         }
 
-        const Element* values[kKeyTile / kKeyGroup];
+        const Element *values[kKeyTile / kKeyGroup], *later_values[kKeyTile / kKeyGroup];
         for (int key = begin; key < end; key += kKeyGroup) {
             values[(key - begin) / kKeyGroup] = cached.value(first + key);
+            later_values[(key - begin) / kKeyGroup] = cached.value(later_than(first + key));
             if constexpr (sizeof(Element) == 1) {
                 const float* scales = cached.scales(layer.values, first + key);
                 const int count = end - key < kKeyGroup ? end - key : kKeyGroup;
@@ -210,17 +250,19 @@ inline void attend_as(const AttentionLayer& layer, const AttentionTask& task, fl
         const int groups = (end - begin + kKeyGroup - 1) / kKeyGroup;
         for (int i = 0; i < width;) {
             const bool both = rows <= kFewRows && i + kKeyGroup < width;
-            const Element* columns[2 * kKeyTile / kKeyGroup];
+            const Element *columns[2 * kKeyTile / kKeyGroup], *later_columns[2 * kKeyTile / kKeyGroup];
             for (int group = 0; group < groups; ++group) {
                 if (both) {
                     columns[2 * group] = values[group] + i;
                     columns[2 * group + 1] = values[group] + i + kKeyGroup;
+                    later_columns[2 * group] = later_values[group] + i;
+                    later_columns[2 * group + 1] = later_values[group] + i + kKeyGroup;
                 } else {
                     columns[group] = values[group] + i;
                 }
             }
             const auto sum = both ? multiply<2, kFewRows, Element> : multiply<1, 2 * kFewRows, Element>;
-            sum(rows, scores + begin, kKeyTile, columns, kKeyGroup, width, end - begin, part + i, width);
+            sum(rows, scores + begin, kKeyTile, {columns, later_columns, kKeyGroup, width}, end - begin, part + i, width);
             i += both ? 2 * kKeyGroup : kKeyGroup;
         }
         for (int row = 0; row < rows; ++row) {

@@ -68,7 +68,8 @@ inline void attend_whole(const WholeAttentionLayer& layer, int begin, int end, i
         }
         for (int key = low; key < high; key += kKeyGroup) {
             const float* const group = key_groups + int64_t{key} * head_dim;
-            multiply<1>(rows, queries, width, &group, head_dim, kKeyGroup, head_dim, scores + key - low, padded);
+            multiply<1>(rows, queries, width, Parts<float>{&group, &group, head_dim, kKeyGroup}, head_dim,
+                        scores + key - low, padded);
         }
         float totals[kMostWholeRows];
         for (int row = 0; row < rows; ++row) {
@@ -81,7 +82,7 @@ inline void attend_whole(const WholeAttentionLayer& layer, int begin, int end, i
         }
         for (int i = 0; i < width; i += kKeyGroup) {
             const float* const columns = value_rows + int64_t{low} * width + i;
-            multiply<1>(rows, scores, padded, &columns, high - low, width, high - low, sums + i, width);
+            multiply<1>(rows, scores, padded, Parts<float>{&columns, &columns, high - low, width}, high - low, sums + i, width);
         }
         for (int row = 0; row < rows; ++row) {
             float* const to = layer.out + int64_t{begin + first + row} * heads + head * head_dim;
