@@ -41,7 +41,7 @@ def test_parse_calls(client: OpenAI, choice):
 
 def test_strict_tools_that_the_model_may_call(client: OpenAI):
     tools = [pydantic_function_tool(GetWeather)]
-    (answer,) = client.chat.completions.parse(**OPTIONS, tools=tools, stop=["."]).choices
+    (answer,) = client.chat.completions.parse(**OPTIONS, tools=tools, stop=[".", "\n"]).choices
     for call in answer.message.tool_calls or []:
         assert isinstance(call.function.parsed_arguments, GetWeather)
     assert answer.message.tool_calls or answer.message.content
