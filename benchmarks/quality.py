@@ -33,6 +33,7 @@ from headrace.engine.assemble import build_decoder, select_native_kernels
 from headrace.engine.kv_cache import KvCache
 from headrace.hub import open_checkpoint
 from headrace.kernels.ops import AttentionBatch
+from headrace.models import read_blueprint
 from headrace.text import Tokenizer
 from headrace.weights import load_weights
 
@@ -95,7 +96,8 @@ def llama_cpp(label: str, path: Path, threads: int) -> Candidate:
 def headrace_logits(model: str, config: EngineConfig, windows: Sequence[list[int]]) -> Logits:
     """Each window as one prompt in one step, in blocks 1, 2, 3, … of a KV cache of its own."""
     checkpoint = open_checkpoint(model)
-    decoder = build_decoder(checkpoint, config, CPU, select_native_kernels(config, CPU))
+    blueprint = read_blueprint(checkpoint.config)
+    decoder = build_decoder(blueprint, checkpoint, config, CPU, select_native_kernels(config, CPU))
     load_weights(decoder, checkpoint)
     layout = decoder.kv_layout(config.block_size, config.kv_cache_dtype)
     num_blocks = -(-max(map(len, windows)) // config.block_size)
