@@ -199,9 +199,7 @@ void Decoder::plan(const DecoderInput& input) {
         });
         plan_of_layer_.push_back(static_cast<int>(found - plans_.begin()));
         if (found != plans_.end()) continue;
-        const int64_t* const start = outputs_only ? input.output_start : input.query_start;
-        plans_.push_back(plan_attention(input, start, layer.window));
-        plans_.back().outputs_only = outputs_only;
+        plans_.push_back(plan_attention(input, layer.window, outputs_only));
         partials = std::max(partials, plans_.back().partials);
     }
     grow(partials_, partials);
@@ -339,11 +337,11 @@ void Decoder::feed_forward(const DecoderLayer& layer, int begin, int end) {
     leave(layer.down, gated_.view(), layer.mlp_output_norm, begin, end);
 }
 
-Decoder::AttentionPlan Decoder::plan_attention(const DecoderInput& input, const int64_t* query_start, int window) const {
+Decoder::AttentionPlan Decoder::plan_attention(const DecoderInput& input, int window, bool outputs_only) const {
+    const int64_t* const query_start = outputs_only ? input.output_start : input.query_start;
     const int group = shape_.num_heads / shape_.num_kv_heads;
     const int tokens_each = std::max(1, kAttentionRows / group);
-    AttentionPlan plan;
-    plan.window = window;
+    AttentionPlan plan{window, outputs_only, {}, {}, 0};
     for (int sequence = 0; sequence < input.sequences; ++sequence) {
         const int begin = static_cast<int>(query_start[sequence]), end = static_cast<int>(query_start[sequence + 1]);
         const int64_t first = input.context_lens[sequence] - (end - begin);

@@ -87,7 +87,7 @@ private:
         bool outputs_only;
         std::vector<AttentionTask> tasks;
         std::vector<int> split_first;  // tasks that are parts of one: split_first[i]:split_first[i + 1]
-        int64_t partials = 0;          // floats
+        int64_t partials;              // floats
     };
 
     void check(const DecoderInput& input, const KvCache& cache) const;
@@ -104,7 +104,7 @@ private:
     void enter(const std::vector<float>& norm, const Linear& next, int begin, int end);
     // Adds a sublayer's last product, of rows begin:end, to the residual stream, normalised or as it is.
     void leave(const Linear& linear, const ActivationRows& x, const std::vector<float>& norm, int begin, int end);
-    AttentionPlan plan_attention(const DecoderInput& input, const int64_t* query_start, int window) const;
+    AttentionPlan plan_attention(const DecoderInput& input, int window, bool outputs_only) const;
 
     std::shared_ptr<ThreadPool> pool_;
     const Kernels& kernels_;
