@@ -36,12 +36,12 @@ constexpr int kMostMultiple = 16383;
 struct ActivationRows {
     const float* values;
     const int8_t* quants;
-    const int16_t* wide_quants;      // the same for kernels that read 16 bits: of every four, elements 0, 2, 1, 3
-    const float* row_scales;         // [rows]
-    const float* multiples;          // [rows, columns / 32]: whole numbers
-    const int32_t* paired_multiples; // the same, once in each half of 32 bits
-    const float* sums;               // [rows, columns / 32]: multiple * sum of the block's quants
-    const float* half_sums;          // [rows, columns / 16]: the same for each half of a block
+    const int16_t* wide_quants;       // the same for kernels that read 16 bits: of every four, elements 0, 2, 1, 3
+    const float* row_scales;          // [rows]
+    const float* multiples;           // [rows, columns / 32]: whole numbers
+    const int32_t* paired_multiples;  // the same, once in each half of 32 bits
+    const float* sums;                // [rows, columns / 32]: multiple * sum of the block's quants
+    const float* half_sums;           // [rows, columns / 16]: the same for each half of a block
     const int16_t* shorts;
     const float* short_scales;  // [rows, short_runs(columns)]
     int columns;

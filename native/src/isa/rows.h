@@ -95,7 +95,7 @@ inline void scale_row(float* x, float factor, int size) {
 
 // What brings numbers up to `peak` in size to -most ... most. Those too small for its float32, or for that of its
 // inverse, count as zeros, and so does NaN: the poison in the scale stands for it.
-inline float quant_factor(float peak, float most) { return peak > 1e-31f ? most / peak : 0.0f; }
+inline float quant_factor(float peak, float most) { return peak > most * 1e-37f ? most / peak : 0.0f; }
 
 inline void quantize(const float* x, int size, const QuantisedRow& out) {
     float row_peak = 0.0f;

@@ -82,7 +82,8 @@ inline void attend_whole(const WholeAttentionLayer& layer, int begin, int end, i
         }
         for (int i = 0; i < width; i += kKeyGroup) {
             const float* const columns = value_rows + int64_t{low} * width + i;
-            multiply<1>(rows, scores, padded, Parts<float>{&columns, &columns, high - low, width}, high - low, sums + i, width);
+            multiply<1>(rows, scores, padded, Parts<float>{&columns, &columns, high - low, width}, high - low, sums + i,
+                        width);
         }
         for (int row = 0; row < rows; ++row) {
             float* const to = layer.out + int64_t{begin + first + row} * heads + head * head_dim;

@@ -161,4 +161,5 @@ class TorchDecoder:
 def _outputs(query_start: Sequence[int], output_start: Sequence[int]) -> Tensor:
     """Indices, int64 [R], of the tokens that are asked for: of each sequence the last ones."""
     counts = [end - start for start, end in pairwise(output_start)]
-    return torch.cat([torch.arange(end - count, end) for end, count in zip(query_start[1:], counts, strict=True)])
+    indices = [index for end, count in zip(query_start[1:], counts, strict=True) for index in range(end - count, end)]
+    return torch.tensor(indices, dtype=torch.int64)
